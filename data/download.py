@@ -1,0 +1,235 @@
+"""Find or fetch a data file by name, and never hand out a wrong one.
+
+Run:   python data/download.py --list            what there is, how large, under which licence
+       python data/download.py mnist text8       fetch (a group name stands for all its files)
+       python data/download.py --verify          hash everything that is here
+Code:  from data.download import fetch
+       images = fetch("mnist-train-images")      a Path to the verified file
+
+A file is looked for in this order: the data directory (argument, else the environment variable KEXUE_DATA_DIR, else
+data/.cache), the files shipped in data/, an installed package that carries it, then the addresses in registry.json.
+KEXUE_OFFLINE=1 leaves the addresses out. The SHA-256 is that of the payload, so the same bytes are accepted plain, as
+.gz, .bz2 or .xz, or as a member of an archive. Files appear under their final name in one move, when they are right.
+"""
+import argparse
+import bz2
+import gzip
+import hashlib
+import importlib.util
+import json
+import lzma
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+HERE = Path(__file__).resolve().parent
+OPENERS = {"": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+TIMEOUT = 20  # seconds without a byte before the next address is tried
+
+
+class DownloadError(OSError):
+    """No place has the right file; the message says what was tried and what to do."""
+
+
+def registry() -> dict:
+    """name → {file, size, sha256, licence, home, urls[], package, member, unpack}; see data/README.md."""
+    return json.loads((HERE / "registry.json").read_text(encoding="utf-8"))
+
+
+def data_directory(data_dir=None) -> Path:
+    return Path(data_dir or os.environ.get("KEXUE_DATA_DIR") or HERE / ".cache").expanduser().resolve()
+
+
+def fetch(name: str, data_dir=None) -> Path:
+    """Return the path of the verified file (or unpacked folder) called `name` in registry.json.
+
+    Raises KeyError for a name that is not in the registry, DownloadError (an OSError) where no place has the file.
+    """
+    entries = registry()
+    if name not in entries:
+        raise KeyError(f"{name}: not in data/registry.json; python data/download.py --list shows the names")
+    entry, folder, tried = entries[name], data_directory(data_dir), []
+    local = find_local(entry, folder, tried)
+    if local is None:
+        local = download(name, entry, folder, tried)
+    return unpack(local) if entry.get("unpack") else local
+
+
+def find_local(entry: dict, folder: Path, tried: list):
+    """A verified copy in the data directory, the shipped files or an installed package, else None."""
+    places = [folder, HERE / ".cache", HERE]
+    candidates = [place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in OPENERS]
+    members = package_files(entry)
+    for path in candidates + members[:1 if len(members) == 1 else 0]:
+        if path.is_file():
+            plain, problem = check(path, entry)
+            if problem:
+                tried.append(f"{path}: {problem}")
+            elif plain:
+                return path
+            else:
+                return store(entry, [HERE / ".cache", folder], [path])  # a mirror is read, not written
+    if len(members) > 1:  # the payload is the members one after the other, in the order of their names
+        try:
+            return store(entry, [HERE / ".cache", folder], members)
+        except ValueError as error:
+            tried.append(f"package {entry['package']}: {error}")
+    return None
+
+
+def package_files(entry: dict) -> list:
+    """The installed package's files that carry the payload; the package itself is not imported."""
+    spec = importlib.util.find_spec(entry["package"]) if "package" in entry else None
+    return sorted(Path(spec.origin).parent.glob(entry["member"])) if spec and spec.origin else []
+
+
+def size_of(entry: dict) -> str:
+    return f"{entry['size']:,} bytes" if entry["size"] else "size not published"
+
+
+def check(path: Path, entry: dict) -> tuple:
+    """(is the file itself the payload, problem or None)."""
+    known = entry.get("sha256") or entry["git_sha1"]  # git's blob SHA-1 where nobody published a SHA-256
+    sha = hashlib.sha256() if "sha256" in entry else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    compressed = path.suffix if path.suffix in OPENERS and path.name != Path(entry["file"]).name else ""
+    try:
+        size = 0
+        with OPENERS[compressed](path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                sha.update(block)
+                size += len(block)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        return False, f"cannot be read ({error})"
+    if sha.hexdigest() != known:
+        return False, f"{size:,} bytes, hash {sha.hexdigest()[:12]}…, expected {size_of(entry)}, hash {known[:12]}…"
+    return not compressed, None
+
+
+def store(entry: dict, places: list, sources: list) -> Path:
+    """Write the payload read from `sources` under its final name in one move, in the first of `places` that can be
+    written; ValueError if it is not the payload."""
+    for place in places:
+        target = place / entry["file"]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        except OSError as error:
+            problem = error
+            continue
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for source in sources:
+                    suffix = source.suffix if source.suffix in OPENERS and source.name != target.name else ""
+                    with OPENERS[suffix](source, "rb") as stream:
+                        shutil.copyfileobj(stream, out, 1 << 20)
+            problem = check(Path(partial), dict(entry, file=Path(partial).name))[1]
+            if problem:
+                raise ValueError(problem)
+            os.chmod(partial, 0o644)
+            os.replace(partial, target)
+            return target
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    raise DownloadError(f"cannot write {entry['file']} ({problem}); give a directory you may write with --data-dir "
+                        "or KEXUE_DATA_DIR")
+
+
+def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
+    """Try the addresses in order; DownloadError with instructions when none gives the payload."""
+    if os.environ.get("KEXUE_OFFLINE", "") not in ("", "0"):
+        tried.append("addresses: not tried, KEXUE_OFFLINE is set")
+    else:
+        import pooch  # here, so that an offline run needs nothing but the standard library
+        pooch.get_logger().setLevel("ERROR")
+        for url in entry.get("urls", []):
+            address, _, member = url.partition("#")
+            with tempfile.TemporaryDirectory(prefix="kexue-") as scratch:
+                try:
+                    got = Path(pooch.retrieve(address, None, fname=PurePosixPath(address).name, path=scratch,
+                                              downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
+                    return store(entry, [folder], [extract(got, member) if member else got])
+                except DownloadError:
+                    raise
+                except Exception as error:  # requests, urllib3, zipfile, tarfile, lzma: each has errors of its own
+                    tried.append(f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}")
+    known = f"SHA-256 {entry['sha256']}" if "sha256" in entry else f"git blob SHA-1 {entry['git_sha1']}"
+    package = f"\n  or install the package that carries it: pip install {entry['pip']}" if "pip" in entry else ""
+    raise DownloadError(f"{name} is not here and could not be fetched. Tried:\n  " + "\n  ".join(tried or ["nothing"])
+                        + f"\nPut the file by hand at {folder / entry['file']}\n  ({size_of(entry)}, {known}; "
+                        f"see {entry['home']}){package}")
+
+
+def extract(archive: Path, member: str) -> Path:
+    """Copy one member of a zip or tar file beside it, under its base name; a nested archive is `outer.zip/inner`."""
+    outer, _, inner = member.partition("!")
+    target = archive.with_name("member-" + PurePosixPath(outer).name)
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as box, box.open(outer) as stream, open(target, "wb") as out:
+            shutil.copyfileobj(stream, out)
+    else:
+        with tarfile.open(archive) as box, box.extractfile(outer) as stream, open(target, "wb") as out:
+            shutil.copyfileobj(stream, out)
+    return extract(target, inner) if inner else target
+
+
+def unpack(archive: Path) -> Path:
+    """Unpack a verified zip file into a folder beside it, in one move; members that point outside are refused."""
+    folder = archive.with_suffix("")
+    if folder.is_dir():
+        return folder
+    with tempfile.TemporaryDirectory(dir=archive.parent, suffix=".part") as scratch, zipfile.ZipFile(archive) as box:
+        for member in box.namelist():
+            path = PurePosixPath(member.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                raise DownloadError(f"{archive}: member {member!r} points outside its folder; nothing was unpacked")
+        box.extractall(scratch)
+        inside = [path for path in Path(scratch).iterdir() if path.name != "__MACOSX"]
+        try:
+            os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else scratch, folder)
+        except OSError:
+            if not folder.is_dir():  # another process was first: its folder serves as well
+                raise
+        Path(scratch).mkdir(exist_ok=True)  # for the clean-up when the whole folder was moved
+    return folder
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="files or groups (mnist, dsmts, …) to fetch")
+    parser.add_argument("--list", action="store_true", help="list the registry")
+    parser.add_argument("--verify", action="store_true", help="hash every file that is here")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    args = parser.parse_args(argv)
+    entries = registry()
+    wanted = [name for name in entries for asked in args.names if name == asked or name.startswith(asked + "-")]
+    for asked in args.names:
+        if not any(name == asked or name.startswith(asked + "-") for name in entries):
+            parser.error(f"{asked}: no such name; --list shows them all")
+    if not (args.names or args.list or args.verify):
+        parser.error("nothing to do: give names, --list or --verify")
+    failed = 0
+    for name in (entries if args.list or args.verify else []):
+        tried, entry = [], entries[name]
+        path = find_local(entry, data_directory(args.data_dir), tried)
+        state = "ok" if path else "WRONG" if tried else "absent"
+        failed += state == "WRONG"
+        if args.list:
+            print(f"{name:24} {size_of(entry):>18}  {state:6}  {entry['licence']}  {entry['home']}")
+        elif state != "absent":
+            print(f"{name:24} {state:6} {path or tried[0]}")
+    for name in dict.fromkeys(wanted):
+        try:
+            print(f"{name}: {fetch(name, args.data_dir)}")
+        except DownloadError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
