@@ -1,6 +1,8 @@
 """The reader's smoke test: every script, from an empty directory, offline, --quick: it runs, its results parse, its
 figures show something, and the repository is as it was."""
+import importlib.util
 import json
+import re
 
 import pytest
 from conftest import ROOT, SCRIPTS, run_script
@@ -16,6 +18,9 @@ def snapshot() -> dict:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_quick_run(script, tmp_path):
+    for needed in re.findall(r"^Needs: +(\w+)", script.read_text(encoding="utf-8"), re.M):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed")
     before = snapshot()
     empty = tmp_path / "empty"
     empty.mkdir()
