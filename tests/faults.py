@@ -157,7 +157,7 @@ def cases(files: dict) -> list:
     add("activation_functions/compare", "no seeds", "--seeds", "0")
     train = "simpler_glove/train"
     for name, what in (("empty.txt", "an empty corpus"), ("blank.txt", "blank lines only"), (
-            "latin1.txt", "not UTF-8"), ("rare.txt", "no word above the minimum count"), ("random.bin", "binary data"), (
+            "latin1.txt", "not UTF-8"), ("rare.txt", "no word above the minimum count"), ("random.bin", "bytes"), (
             "cut.txt.gz", "a gz cut short"), ("not_gz.txt.gz", "a gz that is none")):
         add(train, what, files[name])
     add(train, "no such corpus", "nowhere.txt")
