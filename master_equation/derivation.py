@@ -111,7 +111,8 @@ def check_discrete(rng: np.random.Generator, size: int) -> tuple:
           np.abs(generator @ p_later[-1]).max()}
     # a W that swings with time, the article's W(x,y,t)
     other = rng.exponential(size=(size, size))
-    at = lambda t: constrain(rates * (1 + 0.5 * np.sin(3 * t)) + other * np.cos(t) ** 2)
+    def at(t):
+        return constrain(rates * (1 + 0.5 * np.sin(3 * t)) + other * np.cos(t) ** 2)
     m["chapman_kolmogorov_time_dependent"] = chapman_kolmogorov(propagator(at, 0, 0.5), propagator(at, 0.2, 0.5),
                                                                 propagator(at, 0, 0.2))
     steps = np.array([1e-3, 3e-3, 1e-2]) / np.abs(generator).max()
@@ -126,7 +127,8 @@ def check_hidden_state() -> float:
     rest = np.linalg.svd(generator)[2][-1] / np.linalg.svd(generator)[2][-1].sum()
     lump, spread = np.array([[1, 0, 0], [0, 1, 1.0]]), np.array([[1, 0], [0, rest[1]], [0, rest[2]]])
     spread[1:, 1] /= spread[1:, 1].sum()
-    seen = lambda t: lump @ expm(generator * t) @ spread
+    def seen(t):
+        return lump @ expm(generator * t) @ spread
     return chapman_kolmogorov(seen(1.0), seen(0.5), seen(0.5))
 
 

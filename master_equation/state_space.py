@@ -188,7 +188,7 @@ def eigen(generator: csr_array, p: np.ndarray, durations: np.ndarray) -> np.ndar
     root = np.exp(0.5 * (log_weights - log_weights.max()))
     values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
     weights = vectors.T @ np.where(p > 0, p / np.maximum(root, 1e-300), 0)
-    return (np.exp(np.outer(durations, values)) * weights) @ vectors.T * root
+    return np.maximum((np.exp(np.outer(durations, values)) * weights) @ vectors.T * root, 0)   # rounding, not a bias
 
 
 def choose_method(space: StateSpace, duration: float) -> str:
