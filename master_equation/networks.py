@@ -233,7 +233,10 @@ def parse_network(text: str) -> Network:
     if not counts or not reactions:
         raise ValueError("model: needs at least one species and one reaction")
     for expression in [r[3] for r in reactions] + list(observables.values()) + [t[0] for t in triggers]:
-        unknown = names_in(expression) - set(counts) - set(constants) - set(FUNCTIONS)
+        try:
+            unknown = names_in(expression) - set(counts) - set(constants) - set(FUNCTIONS)
+        except ValueError as error:
+            raise ValueError(f"model: {error}") from None
         if unknown:
             raise ValueError(f"model: unknown species or parameter '{min(unknown)}' in '{expression}'")
     changes = tuple(tuple(r[2].get(s, 0) - r[1].get(s, 0) for r in reactions) for s in counts)
