@@ -1,4 +1,4 @@
-"""What it costs: events per second by ensemble size, solver seconds by number of states, a million trajectories, memory.
+"""What it costs: events per second by ensemble size, solver seconds by states, a million trajectories, memory.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/cost.py        (--million: a million immigration–death trajectories to t = 50)

@@ -68,7 +68,8 @@ def ou_kernel(x: np.ndarray, y: np.ndarray, t: float) -> np.ndarray:
 
 
 def ou_rates(x: np.ndarray) -> np.ndarray:
-    """W ≥ 0 between neighbours of a grid: rate = D/h² · B(±θx̄h/D), B(u) = u/(e^u − 1), in detailed balance with e^(−θx²/2D)."""
+    """W ≥ 0 between neighbours of a grid: rate = D/h² · B(±θx̄h/D), B(u) = u/(e^u − 1), in detailed
+    balance with e^(−θx²/2D)."""
     h = x[1] - x[0]
     u = THETA * (x[1:] + x[:-1]) / 2 * h / DIFFUSION
     u = np.where(np.abs(u) < 1e-12, 1e-12, u)
@@ -80,12 +81,14 @@ def ou_rates(x: np.ndarray) -> np.ndarray:
 
 
 def ou_step_error(epsilon: float, x: np.ndarray, mean: float = 1.0, variance: float = 0.3) -> float:
-    """max |∫p(x,ε|y)p(y)dy − p − ε∫W̃p dy| for a normal density p; with W̃p = ∂(θxp)/∂x + D ∂²p/∂x², all in closed form."""
+    """max |∫p(x,ε|y)p(y)dy − p − ε∫W̃p dy| for a normal density p; with W̃p = ∂(θxp)/∂x + D ∂²p/∂x², all in closed
+    form."""
     p = norm.pdf(x, mean, np.sqrt(variance))
     slope = -(x - mean) / variance * p
     curvature = ((x - mean) ** 2 / variance ** 2 - 1 / variance) * p
     decay = np.exp(-THETA * epsilon)
-    exact = norm.pdf(x, mean * decay, np.sqrt(variance * decay ** 2 + DIFFUSION / THETA * -np.expm1(-2 * THETA * epsilon)))
+    later = variance * decay ** 2 + DIFFUSION / THETA * -np.expm1(-2 * THETA * epsilon)
+    exact = norm.pdf(x, mean * decay, np.sqrt(later))
     return float(np.abs(exact - p - epsilon * (THETA * (p + x * slope) + DIFFUSION * curvature)).max())
 
 
@@ -173,7 +176,8 @@ def check_broken(rng: np.random.Generator, size: int, draws: int) -> tuple:
     curves = (t, [(expm(bare * s) @ p).sum() for s in t], [(expm(constrain(signed) * s) @ p).sum() for s in t],
               [(expm(constrain(signed) * s) @ np.eye(size)[1])[0] for s in t],
               [(expm(constrain(rates) * s) @ np.eye(size)[1])[0] for s in t])
-    return {"drift_without_constraint": min(drifts), "drift_any_rates": max(kept), "negative_rate_lowest_p": max(negative),
+    return {"drift_without_constraint": min(drifts), "drift_any_rates": max(kept),
+            "negative_rate_lowest_p": max(negative),
             "nonnegative_rates_lowest_p": min(lowest)}, curves
 
 
@@ -259,7 +263,8 @@ def main(argv=None) -> dict:
     c, continuous_curve = check_continuous(100 if args.quick else 400)
     b, broken_curves = check_broken(rng, size, 20 if args.quick else 200)
     hidden = check_hidden_state()
-    print(f"step 1, Chapman–Kolmogorov: discrete {d['chapman_kolmogorov']:.1e}, W(t) {d['chapman_kolmogorov_time_dependent']:.1e}, "
+    print(f"step 1, Chapman–Kolmogorov: discrete {d['chapman_kolmogorov']:.1e}, W(t) "
+          f"{d['chapman_kolmogorov_time_dependent']:.1e}, "
           f"Ornstein–Uhlenbeck {c['chapman_kolmogorov']:.1e}; a process with a hidden state fails by {hidden:.2f}")
     figures = ["derivation_error.png", "derivation_constraint.png"]
     plot_errors(discrete_curve, continuous_curve).savefig(args.out_dir / figures[0], dpi=150)
@@ -267,11 +272,13 @@ def main(argv=None) -> dict:
     slopes = (d["step_slope"], d["step_slope_time_dependent"], c["step_slope"])
     ratio = d["step_constant"] / d["half_square"]
     rows = [("C4.1", "∫W̃dx = 0 keeps Σp = 1 for all times", "conserved",
-             f"|Σp − 1| ≤ {d['kept']:.1e} discrete, {c['grid_kept']:.1e} on a grid", max(d["kept"], c["grid_kept"]) < 1e-11),
+             f"|Σp − 1| ≤ {d['kept']:.1e} discrete, {c['grid_kept']:.1e} on a grid",
+             max(d["kept"], c["grid_kept"]) < 1e-11),
             ("C4.2", "the two forms agree for W̃ = W − δ∫W", "identical", f"relative difference {d['two_forms']:.1e}",
              d["two_forms"] < 1e-14),
             ("C4.3", "p(x,t+ε|y,t) = δ + εW̃ up to O(ε²)", "slope 2",
-             f"slopes {slopes[0]:.3f} discrete, {slopes[1]:.3f} W(t), {slopes[2]:.3f} continuous; error/ε² = {ratio:.4f} × max|W̃²|/2",
+             (f"slopes {slopes[0]:.3f} discrete, {slopes[1]:.3f} W(t), {slopes[2]:.3f} continuous; "
+              f"error/ε² = {ratio:.4f} × max|W̃²|/2"),
              all(abs(s - 2) < 0.03 for s in slopes) and abs(ratio - 1) < 0.01),
             ("C4.4", "a W̃ without ∫W̃dx = 0 loses normalisation, any W keeps it", "only the first drifts",
              f"at t = 1 |Σp − 1| ≥ {b['drift_without_constraint']:.1e} against ≤ {b['drift_any_rates']:.1e}",

@@ -75,7 +75,8 @@ def check_closed(model: str, n: int, seed: int) -> dict:
     solved_error = np.abs(table[0] - law(low + np.arange(table.shape[1]))).max()
     result = simulate(network, [end], n, seed, histograms=True)
     low, counts = result["histograms"][name]
-    span = np.arange(min(low, int(space.outputs()[name].min())), max(low + counts.shape[1], int(space.outputs()[name].max())) + 1)
+    solved = space.outputs()[name].astype(int)
+    span = np.arange(min(low, solved.min()), max(low + counts.shape[1], solved.max() + 1))
     full = np.zeros(len(span))
     full[low - span[0]:low - span[0] + counts.shape[1]] = counts[0]
     return {"solver": method, "states": len(space.start), "largest_error": solved_error, "lost": lost(p),
@@ -106,7 +107,8 @@ def check_schlogl(times: np.ndarray, n: int, tau: float, seed: int) -> tuple:
     leap_counts = np.bincount(np.rint(leaps["states"][0, 0]).astype(int), minlength=1201)[:1201]
     p_low = float(p[-1][space.states[0] < 256].sum())
     metrics = {"solver": method, "mean": mean["X"][-1], "sd": sd["X"][-1], "p_below_256": p_low,
-               "p_below_256_simulated": below / n, "simulated_z": (below / n - p_low) / np.sqrt(p_low * (1 - p_low) / n),
+               "p_below_256_simulated": below / n,
+               "simulated_z": (below / n - p_low) / np.sqrt(p_low * (1 - p_low) / n),
                "p_below_256_leaping": float(leap_counts[:256].sum() / n), "tau": tau, "events": result["events"],
                "stationary_error": np.abs(late - law).max(),
                "relaxation_time": -1 / np.sort(np.linalg.eigvalsh(symmetric(space)))[-2], "lost": lost(p)}
@@ -129,7 +131,8 @@ def plot_humps(p: np.ndarray, low: int, simulated: np.ndarray, leaps: np.ndarray
     edges = np.arange(0, 900, width)
     full = np.zeros(1201)
     full[low:low + len(simulated)] = simulated[:1201 - low]
-    axes.stairs(np.add.reduceat(full, edges)[:-1] / width, edges, color="C1", fill=True, alpha=0.35, label="exact simulation")
+    axes.stairs(np.add.reduceat(full, edges)[:-1] / width, edges, color="C1", fill=True, alpha=0.35,
+                label="exact simulation")
     axes.stairs(np.add.reduceat(leaps, edges)[:-1] / width, edges, color="C2", label="tau-leaping")
     axes.plot(p[-1], color="C0", label="master equation, t = 4")
     axes.plot(law, "k:", lw=1, label="stationary law (t ≫ 39,000)")
@@ -144,7 +147,8 @@ def plot_heat(times: np.ndarray, p: np.ndarray, fine: np.ndarray, paths: np.ndar
     image = axes.pcolormesh(times, np.arange(0, 800, 4), np.sqrt(p[:, :800].reshape(len(p), -1, 4).sum(axis=2)).T,
                             shading="nearest", cmap="Blues", vmax=0.25, rasterized=True)
     axes.plot(fine, paths, lw=0.7)
-    axes.set(xlabel="time", ylabel="count of X", title="the master equation's p(x, t) and three paths of the same process")
+    axes.set(xlabel="time", ylabel="count of X",
+             title="the master equation's p(x, t) and three paths of the same process")
     figure.colorbar(image, label="√p of four counts")
     return figure
 
@@ -153,7 +157,8 @@ def plot_heat(times: np.ndarray, p: np.ndarray, fine: np.ndarray, paths: np.ndar
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--trajectories", type=int, default=8192, help="trajectories of Schlögl; the others take four times")
+    parser.add_argument("--trajectories", type=int, default=8192,
+                        help="trajectories of Schlögl; the others take four times")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.trajectories < 100:
@@ -208,7 +213,8 @@ def main(argv=None) -> dict:
           f"{metrics['schlogl']['mean']:.4f}, P(X < 256) {metrics['schlogl']['p_below_256']:.4f}, simulated "
           f"{metrics['schlogl']['p_below_256_simulated']:.4f}")
     figures = ["exact_laws_humps.png", "exact_laws_heat.png"]
-    plot_humps(p, low, simulated, leaps, stationary_law(*schlogl_rates(1200))).savefig(args.out_dir / figures[0], dpi=150)
+    law = stationary_law(*schlogl_rates(1200))
+    plot_humps(p, low, simulated, leaps, law).savefig(args.out_dir / figures[0], dpi=150)
     plot_heat(times, p, fine, paths).savefig(args.out_dir / figures[1], dpi=150)
     return save_results(args, "exact_laws", metrics, [], figures, started)
 

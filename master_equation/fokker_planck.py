@@ -1,4 +1,4 @@
-"""One step past the article: Kramers–Moyal to Fokker–Planck, where it is right, and where it is wrong by orders of magnitude.
+"""One step past the article: Kramers–Moyal to Fokker–Planck, where right, and where wrong by orders of magnitude.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/fokker_planck.py
@@ -37,8 +37,8 @@ HERE = Path(__file__).resolve().parent
 
 # ---------------------------------------------------------------- method
 def extinction_time(birth: np.ndarray, death: np.ndarray, start: int) -> float:
-    """Mean time from `start` to 0 of a birth–death chain on 0…N (rates indexed by n), exactly: the time from n to n−1 is
-    τ_n = (1 + b_n τ_(n+1)) / d_n; T = τ_1 + … + τ_start. Only sums of positive terms."""
+    """Mean time from `start` to 0 of a birth–death chain on 0…N (rates indexed by n), exactly: the time from n to n−1
+    is τ_n = (1 + b_n τ_(n+1)) / d_n; T = τ_1 + … + τ_start. Only sums of positive terms."""
     tau = np.zeros(len(birth) + 1)
     for n in range(len(birth) - 1, 0, -1):
         tau[n] = (1 + birth[n] * tau[n + 1]) / death[n]
@@ -55,7 +55,8 @@ def passage_time(birth: np.ndarray, death: np.ndarray, start: int, goal: int) ->
 
 def fokker_planck_time(drift, spread, start: float, goal: float, wall: float, points: int) -> float:
     """Mean time of dx = α₁dt + √α₂ dB from `start` to `goal`, reflected at `wall`, all on the line:
-    T = ∫ dy e^(−Φ(y)) ∫ dz (2/α₂(z)) e^(Φ(z)), Φ = ∫ 2α₁/α₂, y from goal to start, z from y to the wall. In logarithms."""
+    T = ∫ dy e^(−Φ(y)) ∫ dz (2/α₂(z)) e^(Φ(z)), Φ = ∫ 2α₁/α₂, y from goal to start, z from y to the wall.
+    In logarithms."""
     unit = np.linspace(0, 1, points) ** 2 * (1 - 1e-9) + 1e-9     # dense near the goal, where α₂ may vanish
     x = goal + (wall - goal) * unit
     middle, width = (x[1:] + x[:-1]) / 2, np.abs(np.diff(x))
@@ -133,7 +134,8 @@ def check_schlogl(points: int) -> tuple:
     density /= density.sum() * (x[1] - x[0])
     low = float(density[x < valley].sum() * (x[1] - x[0]))
     exact_time = passage_time(birth, death, int(modes[0]), int(modes[1]))
-    diffusion_time = fokker_planck_time(lambda v: np.interp(v, n, birth - death), lambda v: np.interp(v, n, birth + death),
+    diffusion_time = fokker_planck_time(lambda v: np.interp(v, n, birth - death),
+                                        lambda v: np.interp(v, n, birth + death),
                                         float(modes[0]), float(modes[1]), 0.0, points)
     return {"modes": modes.tolist(), "valley": valley, "p_low": float(law[:valley].sum()), "p_low_fokker_planck": low,
             "switching_time": exact_time, "switching_time_fokker_planck": diffusion_time}, (n, law, x, density)
@@ -148,10 +150,11 @@ def check_extinction(infectivities, sizes, points: int) -> dict:
             exact = extinction_time(*sis_rates(infectivity, size), start)
             rows.append((size, exact, sis_fokker_planck_time(infectivity, size, start, points)))
         rows = np.array(rows)
-        grow = [float(np.log(rows[-1, k] / rows[-2, k] * (rows[-1, 0] / rows[-2, 0]) ** 0.5) / (rows[-1, 0] - rows[-2, 0]))
-                for k in (1, 2)]   # T ~ N^(−1/2) e^(cN)
+        (size, *last), (half, *before) = rows[-1], rows[-2]   # T ~ N^(−1/2) e^(cN)
+        grow = [float(np.log(t / s * (size / half) ** 0.5) / (size - half)) for t, s in zip(last, before)]
         r = infectivity
-        result[str(infectivity)] = {"N": rows[:, 0].tolist(), "exact": rows[:, 1].tolist(), "fokker_planck": rows[:, 2].tolist(),
+        result[str(infectivity)] = {"N": rows[:, 0].tolist(), "exact": rows[:, 1].tolist(),
+                                    "fokker_planck": rows[:, 2].tolist(),
                                     "ratio": (rows[:, 2] / rows[:, 1]).tolist(), "growth_exact": grow[0],
                                     "growth_exact_theory": np.log(r) - 1 + 1 / r, "growth_fokker_planck": grow[1],
                                     "growth_fokker_planck_theory": 2 * (1 - 1 / r) + 4 / r * np.log(2 / (1 + r))}
@@ -163,7 +166,8 @@ def plot_walk(walk: dict) -> Figure:
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
     axes.loglog(walk["rt"], walk["total_variation"], "o-", label="random walk against its diffusion limit")
-    axes.loglog(walk["rt"], walk["total_variation"][-1] * np.array(walk["rt"][-1]) / np.array(walk["rt"]), "k:", label="slope −1")
+    axes.loglog(walk["rt"], walk["total_variation"][-1] * np.array(walk["rt"][-1]) / np.array(walk["rt"]), "k:",
+                label="slope −1")
     axes.set(xlabel="jumps in each direction, rt", ylabel="total variation distance")
     axes.legend()
     return figure
@@ -175,7 +179,8 @@ def plot_failure(extinction: dict, schlogl: tuple) -> Figure:
     n, law, x, density = schlogl
     left.semilogy(n, law, color="C0", label="master equation")
     left.semilogy(x, density, "--", color="C1", label="Fokker–Planck")
-    left.set(xlabel="count of X", ylabel="stationary probability", ylim=(1e-9, 2e-2), xlim=(0, 900), title="Schlögl model")
+    left.set(xlabel="count of X", ylabel="stationary probability", ylim=(1e-9, 2e-2), xlim=(0, 900),
+             title="Schlögl model")
     left.legend()
     for k, (infectivity, rows) in enumerate(extinction.items()):
         right.semilogy(rows["N"], rows["exact"], "o-", color=f"C{k + 2}")
@@ -236,12 +241,14 @@ def main(argv=None) -> dict:
     walk = check_random_walk((1.0, 10.0, 100.0, 1000.0))
     schlogl, laws = check_schlogl(points)
     extinction = check_extinction((1.2, 2.0, 5.0), (10, 20, 40, 80, 160), points)
-    metrics = {"random_walk": walk, "jump_moments": check_coefficients(1e-5), "schlogl": schlogl, "extinction": extinction}
+    metrics = {"random_walk": walk, "jump_moments": check_coefficients(1e-5), "schlogl": schlogl,
+               "extinction": extinction}
     print(f"random walk: total variation {[f'{v:.3g}' for v in walk['total_variation']]}, slope {walk['slope']:.3f}")
-    print(f"Schlögl: switching time {schlogl['switching_time']:.1f}, Fokker–Planck {schlogl['switching_time_fokker_planck']:.1f}")
+    print(f"Schlögl: switching time {schlogl['switching_time']:.1f}, Fokker–Planck "
+          f"{schlogl['switching_time_fokker_planck']:.1f}")
     for r, rows in extinction.items():
         print(f"extinction, R = {r}, N = {rows['N'][-1]:g}: {rows['exact'][-1]:.4g}, Fokker–Planck / exact "
-              f"{rows['ratio'][-1]:.4g}; growth {rows['growth_exact']:.4f} (theory {rows['growth_exact_theory']:.4f}) against "
+              f"{rows['ratio'][-1]:.4g}; growth {rows['growth_exact']:.4f} (theory {rows['growth_exact_theory']:.4f}), "
               f"{rows['growth_fokker_planck']:.4f} ({rows['growth_fokker_planck_theory']:.4f})")
     figures = ["fokker_planck_walk.png", "fokker_planck_failure.png"]
     plot_walk(walk).savefig(args.out_dir / figures[0], dpi=150)

@@ -1,4 +1,4 @@
-"""Statistical mechanics as a special case: relative entropy falls, entropy is produced, and the fluctuation theorem holds.
+"""Statistical mechanics as a special case: entropy falls and is produced, the fluctuation theorem holds.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/h_theorem.py
@@ -6,11 +6,13 @@ Time:    5 s on one core (AMD EPYC 2.6 GHz)
 
 For dp/dt = W̃·p with stationary law π:
     H-theorem             D(p(t) ‖ π) = Σ p ln(p/π) never rises
-    entropy production    σ = ½ Σ_xy (W_xy p_y − W_yx p_x) ln(W_xy p_y / W_yx p_x) ≥ 0; at rest zero exactly with detailed balance
+    entropy production    σ = ½ Σ_xy (W_xy p_y − W_yx p_x) ln(W_xy p_y / W_yx p_x) ≥ 0
+                          and zero at rest exactly with detailed balance
     driven ring           at rest σ = (k₊ − k₋) ln(k₊/k₋)
     fluctuation theorem   ⟨e^(−S)⟩ = 1 over paths, S = ln p₀(x₀)/p_t(x_t) + Σ_jumps ln(W forward / W backward)
 Symbols: W → rates[to, from]   π → rest   D → relative_entropy   σ → entropy_production
-Differs from the article: its sources call equilibrium physics a special case of the master equation; this shows in what sense.
+Differs from the article: its sources call equilibrium physics a special case of the master equation; this shows in
+what sense.
 """
 import argparse
 import json
@@ -137,7 +139,8 @@ def plot_fluctuations(forces: np.ndarray, productions: np.ndarray, net: np.ndarr
     counts = np.array([[np.count_nonzero(net == k), np.count_nonzero(net == -k)] for k in turns])
     turns, counts = turns[counts.min(axis=1) > 20], counts[counts.min(axis=1) > 20]
     force = np.log(rates[0] / rates[1])
-    right.errorbar(turns * force, np.log(counts[:, 0] / counts[:, 1]), yerr=2 * np.sqrt((1 / counts).sum(axis=1)), fmt="o",
+    right.errorbar(turns * force, np.log(counts[:, 0] / counts[:, 1]), yerr=2 * np.sqrt((1 / counts).sum(axis=1)),
+                   fmt="o",
                    capsize=3, label=f"simulated paths to t = {end:g}, ± 2 s.e.")
     right.plot(turns * force, turns * force, "k:", label="ln P(S)/P(−S) = S")
     right.set(xlabel="entropy S of a path, nats", ylabel="ln P(S)/P(−S)")
@@ -209,7 +212,8 @@ def main(argv=None) -> dict:
     metrics["free_energy_slope_plus_production"] = (ahead - behind) / (2 * h) + entropy_production(level, p)
     forces = np.linspace(-2, 2, 9)
     productions = np.array([entropy_production(ring_rates(np.exp(f), 1), np.full(3, 1 / 3)) for f in forces])
-    metrics["ring"] = {"production": entropy_production(ring_rates(2, 1), stationary(ring_rates(2, 1))), "theory": np.log(2),
+    metrics["ring"] = {"production": entropy_production(ring_rates(2, 1), stationary(ring_rates(2, 1))),
+                       "theory": np.log(2),
                        "largest_difference": np.abs(productions - (np.exp(forces) - 1) * forces).max()}
     for name, start, end in (("at_rest", np.full(3, 1 / 3), 1.0), ("from_off_rest", np.array([0.6, 0.3, 0.1]), 1.0)):
         entropies, weights, net = path_entropies(2.0, 1.0, start, end, paths, args.seed + 17)
@@ -217,7 +221,8 @@ def main(argv=None) -> dict:
         average = float(weights @ values)
         error = float(np.sqrt(np.sum(weights ** 2 * (values - average) ** 2)))
         metrics[name] = {"mean_exp_minus_S": average, "standard_error": error, "z": (average - 1) / error,
-                         "mean_S": float(weights @ entropies), "fraction_negative_S": float(weights @ (entropies < -1e-9))}
+                         "mean_S": float(weights @ entropies),
+                         "fraction_negative_S": float(weights @ (entropies < -1e-9))}
         if name == "at_rest":   # net turns are a difference of Poisson numbers
             metrics[name]["entropy_per_time"] = metrics[name]["mean_S"] / end
             metrics[name]["fraction_negative_exact"] = float(skellam.cdf(-1, 2 * end, end))

@@ -35,7 +35,8 @@ HERE = Path(__file__).resolve().parent
 
 # ---------------------------------------------------------------- method
 def mean_field(network: Network, times: np.ndarray) -> dict:
-    """dm/dt = ν a(m) with the laws for large numbers (k·m²/2 in place of k·m(m−1)/2). {name: (T,)}. Raises ValueError."""
+    """dm/dt = ν a(m) with the laws for large numbers (k·m²/2 in place of k·m(m−1)/2). {name: (T,)}. Raises
+    ValueError."""
     if network.triggers:
         raise ValueError("the mean-field equation has no meaning for 'when' statements")
     times, nu = np.asarray(times, dtype=float), network.nu
@@ -76,7 +77,8 @@ def output_moments(network: Network, means: list, covariances: list) -> tuple:
 
 
 def exact_moments(network: Network, times: np.ndarray) -> tuple:
-    """Mean and sd from the closed moment equations, by matrix exponentials. Raises ValueError if a law is not affine."""
+    """Mean and sd from the closed moment equations, by matrix exponentials. Raises ValueError if a law is not
+    affine."""
     if not network.affine():
         raise ValueError("the moment equations do not close: a law is not affine, or there is a 'when' statement")
     times, nu, size = np.asarray(times, dtype=float), network.nu, len(network.species)
@@ -103,12 +105,13 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
                 c[i, :] = c[:, i] = 0
         rows[mark] = z.copy()
     chosen = [rows[t] for t in times]
-    return output_moments(network, [z[:size] for z in chosen], np.array([z[size:-1].reshape(size, size) for z in chosen]))
+    return output_moments(network, [z[:size] for z in chosen],
+                          np.array([z[size:-1].reshape(size, size) for z in chosen]))
 
 
 def leap_moments(network: Network, times: np.ndarray, tau: float, kind: str) -> tuple:
-    """Exact mean and sd of tau-leaping on an affine network (as long as it does not touch zero). The bias of the method is
-    this minus `exact_moments`. Each interval between `times` is cut into equal leaps of at most tau."""
+    """Exact mean and sd of tau-leaping on an affine network (as long as it does not touch zero). The bias of the method
+    is this minus `exact_moments`. Each interval between `times` is cut into equal leaps of at most tau."""
     nu, size = network.nu, len(network.species)
     b, jacobian = affine_parts(network.propensities, size)
     drift, unit = nu @ jacobian, np.eye(size)

@@ -4,8 +4,8 @@ Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archiv
 Run:     python master_equation/networks.py [MODEL]      (a named model or a text file; without it, all named models)
 Time:    1 s on one core
 
-The article's point is that the master equation lets one write any W ≥ 0 and forget the constraint ∫W̃ dx = 0. A reaction
-network is such a W: reaction r takes y to x = y + ν_r at rate a_r(y), so W(x, y) = Σ_r a_r(y) [x = y + ν_r].
+The article's point is that the master equation lets one write any W ≥ 0 and forget the constraint ∫W̃ dx = 0. A
+reaction network is such a W: reaction r takes y to x = y + ν_r at rate a_r(y), so W(x, y) = Σ_r a_r(y) [x = y + ν_r].
 
 Symbols: y → states (S, n)   ν_r → Network.changes[:, r]   a_r(y) → Network.propensities(states)[r]
 
@@ -37,7 +37,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 FUNCTIONS = {"exp": np.exp, "log": np.log, "sqrt": np.sqrt, "min": np.minimum, "max": np.maximum}
-ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Load, ast.Call, ast.Add, ast.Sub, ast.Mult,
+ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Load, ast.Call, ast.Add, ast.Sub,
+           ast.Mult,
            ast.Div, ast.Pow, ast.USub, ast.UAdd, ast.Compare, ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq)
 
 # ---------------------------------------------------------------- data
@@ -138,7 +139,7 @@ def parse_expression(text: str) -> ast.Expression:
         known_call = not isinstance(node, ast.Call) or (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS)
         number = not isinstance(node, ast.Constant) or isinstance(node.value, (int, float))
         if not isinstance(node, ALLOWED) or not known_call or not number:
-            raise ValueError(f"'{text.strip()}': only numbers, names, + - * / **, comparisons and {', '.join(FUNCTIONS)}")
+            raise ValueError(f"'{text.strip()}': only numbers, names, + - * / **, comparisons, {', '.join(FUNCTIONS)}")
     return tree
 
 
@@ -217,7 +218,8 @@ def parse_network(text: str) -> Network:
                 constant = number(law) / math.prod(math.factorial(m) for m in left.values())
                 if constant < 0:
                     raise ValueError(f"rate constant {number(law):g} of '{arrow.strip()}' is negative")
-                falling = "*".join([repr(constant), *(f"({s}-{i})" if i else s for s, m in left.items() for i in range(m))])
+                factors = (f"({s}-{i})" if i else s for s, m in left.items() for i in range(m))
+                falling = "*".join([repr(constant), *factors])
                 powers = "*".join([repr(constant), *(s for s, m in left.items() for _ in range(m))])
             reactions.append((line, left, right, falling, powers, custom))
         else:
@@ -250,7 +252,7 @@ def parse_network(text: str) -> Network:
         raise ValueError(f"model: a law cannot be computed: {error}") from None
     for reaction, rate in zip(network.reactions, rates):
         if not 0 <= rate < np.inf:
-            raise ValueError(f"model: the rate of '{reaction}' is {rate:g} at the start; rates must be 0 or more, and finite")
+            raise ValueError(f"model: the rate of '{reaction}' is {rate:g} at the start: must be 0 or more, and finite")
     return network
 
 
@@ -278,13 +280,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {
@@ -313,7 +316,8 @@ def main(argv=None) -> dict:
     metrics = {}
     for name in [args.model] if args.model else MODELS:
         network, _ = load_network(name)
-        metrics[name] = {"species": list(network.species), "reactions": list(network.reactions), "affine": network.affine(),
+        metrics[name] = {"species": list(network.species), "reactions": list(network.reactions),
+                         "affine": network.affine(),
                          "conserved": network.conservation_laws()}
         print(f"{name}: {'; '.join(network.reactions)}\n    start {dict(zip(network.species, network.initial))}, "
               f"conserved: {', '.join(network.conservation_laws()) or 'nothing'}"

@@ -8,7 +8,8 @@ The simulator here is a second one, the plain text-book loop, so that bugs can b
 checks the fast one of stochastic_simulation.py. Z and Y as in dsmts.py; truth from the exact solvers.
 
 Symbols: as in dsmts.py
-Differs from the article: it has no simulation. Birth–death alone (001-01) is blind to two of the five bugs: do not rely on it.
+Differs from the article: it has no simulation. Birth–death alone (001-01) is blind to two of the five bugs: do not
+rely on it.
 """
 import argparse
 import json
@@ -79,9 +80,11 @@ def plot_power(table: dict) -> Figure:
     image = axes.imshow(shares, cmap="Reds", vmin=0, vmax=1, aspect="auto")
     for i, row in enumerate(table.values()):
         for j, model in enumerate(WATCHED):
-            text = f"{row[model]['z_misses']} Z, {row[model]['y_misses']} Y of {row[model]['tests']}" if model in row else "—"
+            cell = row.get(model)
+            text = f"{cell['z_misses']} Z, {cell['y_misses']} Y of {cell['tests']}" if cell else "—"
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="w" if shares[i, j] > 0.5 else "k")
-    axes.set(xticks=range(len(WATCHED)), xticklabels=WATCHED, yticks=range(len(table)), title="misses by planted bug and model")
+    axes.set(xticks=range(len(WATCHED)), xticklabels=WATCHED, yticks=range(len(table)),
+             title="misses by planted bug and model")
     axes.set_yticklabels(list(table))
     figure.colorbar(image, label="share of Z tests missed")
     return figure
@@ -148,7 +151,8 @@ def main(argv=None) -> dict:
                 table[bug][model] = {"tests": tests, "z_misses": misses(z, 3), "y_misses": misses(y, 5),
                                      "share_missed": misses(z, 3) / tests,
                                      "largest_z": max(np.nanmax(np.abs(v)) for v in z.values())}
-        print(f"{bug}: " + ", ".join(f"{m} {r['z_misses']} Z {r['y_misses']} Y of {r['tests']}" for m, r in table[bug].items()))
+        print(f"{bug}: " + ", ".join(f"{m} {r['z_misses']} Z {r['y_misses']} Y of {r['tests']}"
+                                     for m, r in table[bug].items()))
     caught = {bug: any(r["share_missed"] > 0.2 for r in row.values()) for bug, row in table.items()}
     metrics = {"trajectories": n, "caught": caught, "table": table}
     figures = ["planted_bugs_power.png"]

@@ -1,13 +1,14 @@
-"""Simulate or solve a reaction network: exact trajectories, tau-leaping, the master equation itself, the mean-field equation.
+"""Simulate or solve a reaction network: trajectories, tau-leaping, the master equation, the mean field.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/simulate.py schlogl --methods exact states mean-field
          python master_equation/simulate.py my_model.txt --times 0:50:101 --methods states --limit X=300
 Time:    seconds for most named models on 2 cores
 
-MODEL is a named model or a text file; networks.py describes the form and lists the names. Written to --out-dir: means and
-standard deviations (simulate.csv), distributions and sample paths (simulate.npz), figures, and simulate.json.
-Methods: exact, explicit, implicit, trapezoidal (tau-leaping; needs --tau or takes 1/200 of the time span), states, mean-field.
+MODEL is a named model or a text file; networks.py describes the form and lists the names. Written to --out-dir: means
+and standard deviations (simulate.csv), distributions and sample paths (simulate.npz), figures, and simulate.json.
+Methods: exact, explicit, implicit, trapezoidal (tau-leaping; needs --tau or takes 1/200 of the time span), states,
+mean-field.
 Differs from the article: it has no program.
 """
 import argparse
@@ -38,7 +39,8 @@ METHODS = ("exact", *KINDS, "states", "mean-field")
 def run_method(method: str, network: Network, times: np.ndarray, args: argparse.Namespace) -> dict:
     """{mean: {name: (T,)}, sd: …, distributions: {name: (lowest, (T, K))}, note: str} of one method."""
     if method == "exact":
-        result = simulate(network, times, args.trajectories, args.seed, args.processes, args.block_size, histograms=True,
+        result = simulate(network, times, args.trajectories, args.seed, args.processes, args.block_size,
+                          histograms=True,
                           max_steps=args.max_steps, max_seconds=args.max_seconds)
         spread = {k: (low, counts / args.trajectories) for k, (low, counts) in result["histograms"].items()}
         return {"mean": result["mean"], "sd": result["sd"], "distributions": spread,
@@ -46,7 +48,8 @@ def run_method(method: str, network: Network, times: np.ndarray, args: argparse.
     if method == "states":
         space, p, solver = solve_within(network, times, dict(args.limit), args.tolerance, args.solver, args.seed)
         mean, sd = space.moments(p)
-        return {"mean": mean, "sd": sd, "distributions": {name: space.marginal(p, name) for name in mean}, "lost": lost(p),
+        return {"mean": mean, "sd": sd, "distributions": {name: space.marginal(p, name) for name in mean},
+                "lost": lost(p),
                 "note": f"{len(space.start)} states, {solver}, at most {lost(p):.2g} of the probability lost"}
     if method == "mean-field":
         return {"mean": mean_field(network, times), "sd": {}, "distributions": {}, "note": "noise ignored"}
@@ -63,7 +66,8 @@ def run_method(method: str, network: Network, times: np.ndarray, args: argparse.
             f"{2 * np.hypot(result['sd'][k][-1], half['sd'][k][-1]) / np.sqrt(args.trajectories):.1g}) of {k}"
             for k in result["mean"])
     return {"mean": result["mean"], "sd": result["sd"], "distributions": {},
-            "note": f"{result['leaps']} leaps of {tau:g} at most, {result['clamped']} counts clamped at zero (not in the bias); {bias}"}
+            "note": (f"{result['leaps']} leaps of {tau:g} at most, {result['clamped']} counts clamped at zero (not in "
+                     f"the bias); {bias}")}
 
 
 def sample_paths(network: Network, times: np.ndarray, args: argparse.Namespace) -> tuple:
@@ -101,7 +105,8 @@ def plot_means(times: np.ndarray, results: dict, paths: tuple) -> Figure:
             color = f"C{METHODS.index(method)}"
             axes.plot(times, result["mean"][name], "--" if method == "mean-field" else "-", color=color, label=method)
             if name in result["sd"] and method in ("exact", "states"):
-                axes.fill_between(times, result["mean"][name] - result["sd"][name], result["mean"][name] + result["sd"][name],
+                axes.fill_between(times, result["mean"][name] - result["sd"][name],
+                                  result["mean"][name] + result["sd"][name],
                                   color=color, alpha=0.15)
         axes.set(xlabel="time", ylabel=name, title=f"{name}: mean ± sd, five paths")
         axes.legend(fontsize=8)
@@ -113,7 +118,8 @@ def plot_heat(times: np.ndarray, name: str, low: int, table: np.ndarray, paths: 
     axes = figure.subplots()
     seen = np.flatnonzero(table.max(axis=0) > 1e-5 * table.max())
     shades = axes.pcolormesh(times, low + np.arange(seen[0], seen[-1] + 1), np.sqrt(table[:, seen[0]:seen[-1] + 1].T),
-                             shading="nearest", cmap="Blues", vmax=np.sqrt(np.quantile(table.max(axis=1), 0.8)), rasterized=True)
+                             shading="nearest", cmap="Blues", vmax=np.sqrt(np.quantile(table.max(axis=1), 0.8)),
+                             rasterized=True)
     axes.plot(paths[0], paths[1][name][:, :3], lw=0.7)
     axes.set(xlabel="time", ylabel=name, title="distribution over time (shade: √probability) and three paths")
     figure.colorbar(shades, label="√p")
@@ -143,15 +149,20 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("model", nargs="?", default="dimerisation", help=f"a text file or one of: {', '.join(MODELS)}")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["exact", "states", "mean-field"], help="what to run")
-    parser.add_argument("--times", type=read_times, help="FIRST:LAST:COUNT or a list (else 51 times to the model's own end)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["exact", "states", "mean-field"],
+                        help="what to run")
+    parser.add_argument("--times", type=read_times,
+                        help="FIRST:LAST:COUNT or a list (else 51 times to the model's own end)")
     parser.add_argument("--trajectories", type=int, default=10_000, help="trajectories of the random methods")
     parser.add_argument("--tau", type=float, help="largest leap (else 1/200 of the time span)")
-    parser.add_argument("--limit", type=read_limit, nargs="+", default=[], help="highest counts kept by states, such as X=200")
+    parser.add_argument("--limit", type=read_limit, nargs="+", default=[],
+                        help="highest counts kept by states, such as X=200")
     parser.add_argument("--tolerance", type=float, default=1e-9, help="probability that states may lose")
     parser.add_argument("--solver", choices=("auto", *SOLVERS), default="auto", help="how states are solved")
-    parser.add_argument("--processes", type=int, default=1, help="worker processes of exact; results do not depend on it")
-    parser.add_argument("--block-size", type=int, default=16_384, help="trajectories held at a time; results do not depend on it")
+    parser.add_argument("--processes", type=int, default=1,
+                        help="worker processes of exact; results do not depend on it")
+    parser.add_argument("--block-size", type=int, default=16_384,
+                        help="trajectories held at a time; results do not depend on it")
     parser.add_argument("--max-steps", type=int, default=10_000_000, help="events of one trajectory before giving up")
     parser.add_argument("--max-seconds", type=float, default=300, help="time limit of exact")
     add_house_flags(parser)
@@ -205,7 +216,8 @@ def main(argv=None) -> dict:
     args = parse_args(argv)
     network, end = load_network(args.model)
     times = np.linspace(0, end, 51) if args.times is None else args.times
-    args.times, args.limit, args.trajectories = times.tolist(), args.limit, min(args.trajectories, 2000 if args.quick else 10**9)
+    args.times, args.limit, args.trajectories = times.tolist(), args.limit, min(args.trajectories,
+                                                                                2000 if args.quick else 10**9)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     results, metrics = {}, {}
     for method in dict.fromkeys(args.methods):
@@ -225,7 +237,8 @@ def main(argv=None) -> dict:
         if method in results and len(times) > 1 and len(figures) < 2:
             name = max(paths[1], key=lambda k: results[method]["distributions"][k][1].shape[1])   # the widest
             figures.append("simulate_distribution.png")
-            plot_heat(times, name, *results[method]["distributions"][name], paths).savefig(args.out_dir / figures[1], dpi=150)
+            plot_heat(times, name, *results[method]["distributions"][name], paths).savefig(args.out_dir / figures[1],
+                                                                                           dpi=150)
     return save_results(args, "simulate", metrics, [], figures, started)
 
 

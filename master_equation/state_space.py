@@ -4,12 +4,12 @@ Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archiv
 Run:     python master_equation/state_space.py
 Time:    10 s on one core (AMD EPYC 2.6 GHz), 0.2 GB
 
-dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost, so 1 − Σp is at once a
-bound on the error of every probability (finite state projection, Munsky and Khammash 2006).
+dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost, so 1 − Σp is at once
+a bound on the error of every probability (finite state projection, Munsky and Khammash 2006).
 
 Symbols: W̃ → StateSpace.generator   p → (T, N) rows of `solve`   Λ → rate, the largest exit rate
-Methods: uniformisation p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0); eigen-decomposition of D^(−1/2) W̃ D^(1/2) for reversible
-         birth–death chains; scipy's expm_multiply; dense expm. `choose_method` takes one by size, structure and Λt.
+Methods: uniformisation p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0); eigen-decomposition of D^(−1/2) W̃ D^(1/2) for
+         reversible birth–death chains; scipy's expm_multiply; dense expm. `choose_method` goes by structure, size, Λt.
 Differs from the article: it stops at the equation; this solves it.
 """
 import argparse
@@ -23,7 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import scipy
 from matplotlib.figure import Figure
 from scipy.linalg import eigh_tridiagonal, expm
 from scipy.sparse import coo_array, csr_array, eye_array
@@ -46,7 +45,7 @@ class StateSpace:
     network: Network
     states: np.ndarray      # (S, N) counts
     generator: csr_array    # W̃ (N, N): column = from, row = to; column sums are −(rate of leaving the space)
-    leaks: np.ndarray       # (S, N) rate of leaving through each species' limit
+    leaks: np.ndarray       # (S, N) rate of leaving by each species' limit
     start: np.ndarray       # (N,) p(0)
     limits: dict
 
@@ -74,13 +73,15 @@ def build(network: Network, limits: dict) -> StateSpace:
     keep = moving if resets else independent_species(network.nu)
     for name in (network.species[i] for i in keep if network.species[i] not in limits):
         raise ValueError(f"species {name} needs a limit, such as {name}=200")
-    initial, highest = np.array(network.initial), np.array([limits.get(s, np.iinfo(np.int64).max) for s in network.species])
+    initial = np.array(network.initial)
+    highest = np.array([limits.get(name, np.iinfo(np.int64).max) for name in network.species])
     for name, count, limit in zip(network.species, initial, highest):
         if count > limit:
             raise ValueError(f"limit {name}={limit} is below its initial count {count}")
     shape = tuple(int(highest[i]) + 1 for i in keep)
     if np.prod(shape, dtype=float) > LARGEST_BOX:
-        raise ValueError(f"{' × '.join(map(str, shape))} states are more than {LARGEST_BOX:,}: lower the limits, or simulate")
+        raise ValueError(f"{' × '.join(map(str, shape))} states are more than {LARGEST_BOX:,}: lower the limits, or "
+                         "simulate")
 
     def complete(box):   # the other species follow by conservation laws
         full = np.repeat(initial[:, None], box.shape[1], axis=1)
@@ -97,8 +98,7 @@ def build(network: Network, limits: dict) -> StateSpace:
 
     def reset(full, values, where=True):
         full = full.copy()
-        for name, value in values.items():
-            i = network.species.index(name)
+        for i, value in ((network.species.index(name), value) for name, value in values.items()):
             full[i] = np.where(where, value, full[i])
         return full
 
@@ -134,19 +134,16 @@ def build(network: Network, limits: dict) -> StateSpace:
         values += [rate[inside & fired], -rate[fired]]
         after = states[:, reached] + nu[:, r:r + 1]
         leaks += np.where(~inside & (after > highest[:, None]), rate, 0)
-    matrix = coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(len(reached),) * 2)
+    place_of = np.concatenate(rows), np.concatenate(columns)
+    matrix = coo_array((np.concatenate(values), place_of), shape=(len(reached),) * 2)
     start = np.zeros(len(reached))
     start[new[place(initial[:, None])[0]]] = 1
     return StateSpace(network, states[:, reached], matrix.tocsr(), leaks, start, limits)
 
 
-def exit_rate(generator: csr_array) -> float:
-    return float(-generator.diagonal().min())
-
-
 def uniformisation(generator: csr_array, p: np.ndarray, duration: float) -> np.ndarray:
     """p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0), all terms ≥ 0: no cancellation, any accuracy."""
-    rate = exit_rate(generator)
+    rate = float(-generator.diagonal().min())
     mean = rate * duration
     if mean == 0:
         return p
@@ -179,8 +176,7 @@ def amplification(log_weights: np.ndarray, p: np.ndarray) -> float:
 
 def eigen(generator: csr_array, p: np.ndarray, durations: np.ndarray) -> np.ndarray:
     """All times at once: W̃ = D^(1/2) S D^(−1/2), S symmetric tridiagonal, D the stationary weights. (T, N)."""
-    parts = symmetrise(generator)
-    if parts is None:
+    if (parts := symmetrise(generator)) is None:
         raise ValueError("method eigen needs a chain of single steps, each of which can be undone")
     diagonal, off_diagonal, log_weights = parts
     if amplification(log_weights, p) > 300:
@@ -193,7 +189,7 @@ def eigen(generator: csr_array, p: np.ndarray, durations: np.ndarray) -> np.ndar
 
 def choose_method(space: StateSpace, duration: float) -> str:
     """Uniformisation, except for stiff problems that are small or are reversible chains."""
-    n, steps = len(space.start), exit_rate(space.generator) * duration
+    n, steps = len(space.start), -space.generator.diagonal().min() * duration
     parts = symmetrise(space.generator) if 2 <= n <= 3000 else None
     if parts and steps > 10 * n and not space.network.timed and amplification(parts[2], space.start) < 10:
         return "eigen"
@@ -245,19 +241,16 @@ def solve_within(network: Network, times: np.ndarray, limits: dict | None = None
     """(StateSpace, p (T, N), method). Limits that are not given come from a small simulation and grow until at most
     `tolerance` is lost; if all are given and too low, ValueError says how much is lost and what to enlarge."""
     given = dict(limits or {})
-    for name, value in given.items():
+    for name in given:
         if name not in network.species:
             raise ValueError(f"limit of unknown species '{name}' (the model has {', '.join(network.species)})")
-        if value < 0:
-            raise ValueError(f"limit {name}={value} is negative")
     times = np.asarray(times, dtype=float)
     fine = np.unique(np.append(times, np.linspace(0, times[-1], 40)[1:]))
     pilot = simulate(network, fine, 200, seed, keep=True, max_seconds=60)["states"]
     top = {s: int(max(pilot[:, i].max(), network.initial[i], *(v.get(s, 0) for _, v in network.timed), 0))
            for i, s in enumerate(network.species)}
-    grown = {s: int(m + 5 * np.sqrt(m) + 10) for s, m in top.items() if s not in given}
-    nu = network.nu
-    grown = {s: m for s, m in grown.items() if nu[network.species.index(s)].any()}
+    free = [s for s, row in zip(network.species, network.nu) if s not in given and row.any()]
+    grown = {s: int(top[s] + 5 * np.sqrt(top[s]) + 10) for s in free}
     while True:
         space = build(network, {**grown, **given})
         p, used = solve(space, times, method)
@@ -267,17 +260,17 @@ def solve_within(network: Network, times: np.ndarray, limits: dict | None = None
         flux = space.leaks @ p.sum(axis=0)
         worst = network.species[int(np.argmax(flux))]
         if worst in given:
-            raise ValueError(f"the truncated state space loses {gone:.3g} of the probability by t = {times[-1]:g}, more than "
-                             f"the tolerance {tolerance:g}, most of it through {worst} > {given[worst]}: enlarge that limit")
+            raise ValueError(f"the truncated state space loses {gone:.3g} of the probability by t = {times[-1]:g}, "
+                             f"over the tolerance {tolerance:g}, most by {worst} > {given[worst]}: enlarge that limit")
         grown[worst] = int(grown[worst] * 1.3 + 10)
 
 
 # ---------------------------------------------------------------- figures
-def plot_certificate(limits: list, losses: dict, errors: dict) -> Figure:
+def plot_certificate(losses: dict, errors: dict) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.semilogy(limits, list(losses.values()), "o-", label="certificate 1 − Σp")
-    axes.semilogy(limits, list(errors.values()), "s--", label="largest error of a probability")
+    axes.semilogy(list(losses), list(losses.values()), "o-", label="certificate 1 − Σp")
+    axes.semilogy(list(errors), list(errors.values()), "s--", label="largest error of a probability")
     axes.set(xlabel="highest count kept of X and Y", ylabel="probability", title="toggle switch at t = 50")
     axes.legend()
     return figure
@@ -293,13 +286,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {
@@ -328,21 +322,20 @@ def main(argv=None) -> dict:
     network, end = load_network("toggle")
     reference = build(network, {"X": 40, "Y": 40})
     exact, _ = solve(reference, [end], "uniformisation")
-    metrics = {"scipy": scipy.__version__, "lost_40": lost(exact), "mean_X": reference.moments(exact)[0]["X"][0],
+    metrics = {"lost_40": lost(exact), "mean_X": reference.moments(exact)[0]["X"][0],
                "mean_Y": reference.moments(exact)[0]["Y"][0], "disagreement": {}}
     for method in ("expm_multiply",) if args.quick else ("expm_multiply", "dense"):
         other, _ = solve(reference, [end], method)
         metrics["disagreement"][method] = np.abs(other - exact).max()
-    limits, losses, errors = [12, 16, 20, 24, 28], {}, {}
-    for limit in limits:
+    losses, errors = {}, {}
+    for limit in (12, 16, 20, 24, 28):
         space = build(network, {"X": limit, "Y": limit})
         p, _ = solve(space, [end])
         inside = (reference.states <= limit).all(axis=0)
         losses[limit], errors[limit] = lost(p), np.abs(exact[0, inside] - p[0]).max()
         print(f"limit {limit}: {len(space.start)} states, lost {losses[limit]:.3g}, largest error {errors[limit]:.3g}")
-    metrics |= {"lost": losses, "largest_error": errors}
-    figures = ["state_space_certificate.png"]
-    plot_certificate(limits, losses, errors).savefig(args.out_dir / figures[0], dpi=150)
+    metrics, figures = metrics | {"lost": losses, "largest_error": errors}, ["state_space_certificate.png"]
+    plot_certificate(losses, errors).savefig(args.out_dir / figures[0], dpi=150)
     return save_results(args, "state_space", metrics, [], figures, started)
 
 

@@ -5,11 +5,12 @@ Run:     python master_equation/stochastic_simulation.py        (speed at other 
 Time:    5 s on 2 cores (AMD EPYC 2.6 GHz), 0.2 GB
 
 Gillespie's direct method: wait Exp(a₀) with a₀ = Σ a_r, then reaction r with probability a_r/a₀. All trajectories of a
-chunk take their n-th step together. A state is recorded as it was at the recording time: before the jump that passes it.
+chunk take their n-th step together. A state is recorded as it was at the recording time: before the jump that
+passes it.
 
 Symbols: a_r → cumulative sums in generated buffers   τ = −ln(u)/a₀ → waiting   ν → Network.nu
-Random numbers belong to chunks of CHUNK trajectories (SFC64 seeded with (seed, chunk)), so results depend neither on the
-block size nor on the number of processes.
+Random numbers belong to chunks of CHUNK trajectories (SFC64 seeded with (seed, chunk)), so results depend neither on
+the block size nor on the number of processes.
 Differs from the article: it derives the equation; this draws from the process behind it (J. Phys. Chem. 81:2340, 1977).
 """
 import argparse
@@ -38,12 +39,12 @@ class Simulator:
 
     def __init__(self, network: Network):
         self.network = network
-        used = set().union(*(names_in(text) for text in [*network.laws, *(condition for condition, _ in network.triggers)]))
+        used = set().union(*(names_in(text) for text in (*network.laws, *(event[0] for event in network.triggers))))
         used |= {name for _, values in (*network.timed, *network.triggers) for name in values}
         order = sorted(range(len(network.species)), key=lambda i: network.species[i] not in used)   # used ones first
         independent = {order[i] for i in independent_species(network.nu[order])}
         self.carried = [i for i in order if i in independent or network.species[i] in used]
-        self.derived = [i for i in order if i not in self.carried]   # follow from conservation laws, at recording times only
+        self.derived = [i for i in order if i not in self.carried]   # follow from conservation laws when recorded
         self.weights = np.linalg.lstsq(network.nu[self.carried].T, network.nu[self.derived].T, rcond=None)[0].T
         self.wait, self.fire, self.buffers = compile_step(network, self.carried)
 
@@ -51,7 +52,7 @@ class Simulator:
         """(states at `times`: (T, S, n), number of events). Raises ValueError when a limit or a law is broken."""
         start = np.repeat(np.array(self.network.initial, dtype=float)[:, None], n, axis=1)
         records, now, done, events = np.empty((len(times), *start.shape)), 0.0, 0, 0
-        for moment, values in (*self.network.timed, (np.inf, {})):   # the process forgets: stop at each timed event, go on
+        for moment, values in (*self.network.timed, (np.inf, {})):   # the process forgets: stop there, go on
             stop = int(np.searchsorted(times, moment, side="left"))
             last = min(moment, times[-1])
             part, count = self.segment(start, now, np.append(times[done:stop], last), rng, max_steps, deadline)
@@ -100,7 +101,7 @@ class Simulator:
                     keep = np.flatnonzero(pointer < end)
                     x, t, target, lanes, pointer = x[:, keep], t[keep], target[keep], lanes[keep], pointer[keep]
                     x, events, finished, m = np.ascontiguousarray(x), events + len(keep), 0, len(keep)
-                    u, w, flag, inside = np.empty((2, m)), np.empty((self.buffers, m)), np.empty(m, bool), np.empty(m, bool)
+                    u, w, flag, inside = u[:, :m].copy(), w[:, :m].copy(), flag[:m].copy(), inside[:m].copy()
                     rows, work, draws = list(x), list(w), list(u)
                     self.trigger(x)
                     continue
@@ -112,9 +113,9 @@ class Simulator:
             if not steps % 256 and (steps >= max_steps or time.monotonic() > deadline):
                 i = np.argmin(np.where(pointer < end, t, np.inf))
                 state = ", ".join(f"{species[k]} = {v:g}" for k, v in zip(self.carried, x[:, i]))
-                raise ValueError(f"gave up after {steps} steps: the slowest trajectory is at t = {t[i]:.6g} of {times[-1]:g} "
-                                 f"with {state}; the model may grow without bound (raise --max-steps or --max-seconds, or "
-                                 "end earlier)")
+                raise ValueError(f"gave up after {steps} steps: the slowest trajectory is at t = {t[i]:.6g} of "
+                                 f"{times[-1]:g} with {state}; the model may grow without bound (raise --max-steps or "
+                                 "--max-seconds, or end earlier)")
         if self.derived:   # y_d = y_d(0) + M (y_c − y_c(0))
             moved = records[:, self.carried] - start[self.carried]
             records[:, self.derived] = start[self.derived] + np.rint(np.einsum("dc,tcn->tdn", self.weights, moved))
@@ -173,11 +174,12 @@ def merge(a: dict, b: dict) -> dict:
 
 
 def simulate(network: Network, times, n: int, seed: int = 0, processes: int = 1, block_size: int = 4 * CHUNK,
-             keep: bool = False, histograms: bool = False, max_steps: int = 10_000_000, max_seconds: float = 600) -> dict:
+             keep: bool = False, histograms: bool = False, max_steps: int = 10_000_000,
+             max_seconds: float = 600) -> dict:
     """Exact trajectories at increasing `times` ≥ 0.
 
-    Returns {n, events, mean: {name: (T,)}, sd: {name: (T,)}, histograms: {name: (lowest, (T, K))}, states: (T, S, n) int32
-    with keep=True}. Equal for every block_size and number of processes. Raises ValueError.
+    Returns {n, events, mean: {name: (T,)}, sd: {name: (T,)}, histograms: {name: (lowest, (T, K))}, states: (T, S, n)
+    int32 with keep=True}. Equal for every block_size and number of processes. Raises ValueError.
     """
     times = np.asarray(times, dtype=float)
     if times.ndim != 1 or not len(times) or times[0] < 0 or (np.diff(times) <= 0).any() or not np.isfinite(times).all():
@@ -202,12 +204,14 @@ def simulate(network: Network, times, n: int, seed: int = 0, processes: int = 1,
     mean = {k: v / n for k, v in total["sum"].items()}
     sd = {k: np.sqrt(np.maximum(total["squares"][k] / n - mean[k] ** 2, 0)) for k in mean}
     states = np.concatenate(total["states"], axis=2) if keep else None
-    return {"n": n, "events": total["events"], "mean": mean, "sd": sd, "histograms": total["histograms"], "states": states}
+    return {"n": n, "events": total["events"], "mean": mean, "sd": sd, "histograms": total["histograms"],
+            "states": states}
 
 
 # ---------------------------------------------------------------- evaluation
-EXACT_MEANS = {"decay": ("X", 100 * np.exp(-5)), "immigration-death": ("X", 100 * (1 - np.exp(-5))),
-               "birth-death": ("X", 100 * np.exp(-0.5)), "telegraph": ("on", 0.625 * (1 - np.exp(-8)))}   # at the last time
+EXACT_MEANS = {   # at the last time
+               "decay": ("X", 100 * np.exp(-5)), "immigration-death": ("X", 100 * (1 - np.exp(-5))),
+               "birth-death": ("X", 100 * np.exp(-0.5)), "telegraph": ("on", 0.625 * (1 - np.exp(-8)))}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -223,13 +227,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {

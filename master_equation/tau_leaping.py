@@ -4,7 +4,8 @@ Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archiv
 Run:     python master_equation/tau_leaping.py
 Time:    20 s on one core (AMD EPYC 2.6 GHz)
 
-The article's step two kept order ε in p(x,t+ε|y,t) = δ(x−y) + εW̃. A leap keeps more: K_r ~ Poisson(τ a_r(y)) jumps of each
+The article's step two kept order ε in p(x,t+ε|y,t) = δ(x−y) + εW̃. A leap keeps more: K_r ~ Poisson(τ a_r(y)) jumps of
+each
 reaction, as if a stayed at a(y) throughout.
     explicit      y' = y + νK
     implicit      y' = y + ν(K − τa(y)) + τν a(y')            (stiff problems)
@@ -67,7 +68,8 @@ def leap(network: Network, y: np.ndarray, tau: float, share: float, rng: np.rand
 
 
 def tau_leap(network: Network, times, n: int, tau: float, kind: str = "explicit", seed: int = 0) -> dict:
-    """{n, leaps, clamped, mean: {name: (T,)}, sd: {name: (T,)}, states (T, S, n)} at increasing `times`. Raises ValueError."""
+    """{n, leaps, clamped, mean: {name: (T,)}, sd: {name: (T,)}, states (T, S, n)} at increasing `times`. Raises
+    ValueError."""
     if network.triggers or network.timed:
         raise ValueError("tau-leaping does not take 'at' and 'when' statements: use exact simulation")
     if kind not in KINDS or not tau > 0 or n < 1:
@@ -84,8 +86,8 @@ def tau_leap(network: Network, times, n: int, tau: float, kind: str = "explicit"
         for leaps, gap in zip(counts, np.diff(times, prepend=0.0)):
             for _ in range(leaps):
                 if not (y < 1e15).all():
-                    raise ValueError("tau-leaping ran away: a count passed 1e15; the model grows without bound, or choose a "
-                                     "smaller --tau")
+                    raise ValueError("tau-leaping ran away: a count passed 1e15; the model grows without bound, or "
+                                     "choose a smaller --tau")
                 y, negative = leap(network, y, gap / leaps, KINDS[kind], rng)
                 clamped += negative
             rows.append(y)
@@ -104,7 +106,8 @@ def plot_bias(taus: np.ndarray, measured: dict, errors: dict, mu: float) -> Figu
     for color, kind in zip(("C0", "C1", "C2"), KINDS):
         axes.plot(fine, theory[kind], color=color)
         axes.errorbar(taus, measured[kind], yerr=errors[kind], fmt="o", color=color, capsize=3)
-        axes.annotate(kind, (fine[-1], theory[kind][-1]), xytext=(-6, 8), textcoords="offset points", color=color, ha="right")
+        axes.annotate(kind, (fine[-1], theory[kind][-1]), xytext=(-6, 8), textcoords="offset points", color=color,
+                      ha="right")
     axes.set(xlabel="leap τ", ylabel="variance / mean at rest (exact: 1)",
              title=f"immigration–death, μ = {mu:g}: lines are theory, points measured ± 2 s.e.")
     return figure

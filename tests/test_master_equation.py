@@ -41,8 +41,9 @@ def test_mass_action_counts_ways_to_choose():
 
 
 def test_text_form_reads_constants_observables_and_events():
-    network = parse_network("species X = 3 # a comment\nconstant A = 1e2\nparameter lambda = 2*3\nparameter k = lambda/A\n"
-                            "A + X -> A + 2X : k\nX -> 0 : = k*X**2/(1 + max(X, 2))\nobserve y = 2*X - 1\n"
+    network = parse_network("species X = 3 # a comment\nconstant A = 1e2\nparameter lambda = 2*3\n"
+                            "parameter k = lambda/A\nA + X -> A + 2X : k\nX -> 0 : = k*X**2/(1 + max(X, 2))\n"
+                            "observe y = 2*X - 1\n"
                             "at 4: X = 1\nat 2: X = 7\nwhen X > 9: X = 0")
     assert network.propensities(np.array([[3.0]]))[:, 0] == pytest.approx([0.06 * 100 * 3, 0.06 * 9 / 4])
     assert network.outputs(np.array([[3.0]]))["y"] == [5]
@@ -102,8 +103,8 @@ def test_simulation_agrees_with_the_master_equation(model):
 
 
 def test_fast_simulation_agrees_with_the_plain_one():
-    network = parse_network("species S = 60\nspecies I = 3\nspecies R = 0\nS + I -> 2I : 0.005\nI -> R : 0.1\nR -> S : 0.02\n"
-                            "I -> 0 : = 0.01*I**2/(1 + I)")
+    network = parse_network("species S = 60\nspecies I = 3\nspecies R = 0\nS + I -> 2I : 0.005\nI -> R : 0.1\n"
+                            "R -> S : 0.02\nI -> 0 : = 0.01*I**2/(1 + I)")
     times = np.linspace(0.5, 30, 12)
     fast, plain = simulate(network, times, 20_000, seed=2), plain_simulation(network, times, 20_000, seed=3)
     for name in "SIR":
@@ -147,7 +148,8 @@ def test_events_at_times_and_on_conditions():
     assert result["mean"]["X"][1] == 50 and result["sd"]["X"][1] == 0
     assert np.sqrt(20_000) * abs(result["mean"]["X"][2] - mean["X"][2]) / sd["X"][2] < 4
     assert mean["X"][2] == pytest.approx(3 + 47 * np.exp(-1))
-    network = parse_network("species X = 0\n0 -> X : 1\nwhen X >= 3: X = 0")   # a clock of three marks, each 1/3 in the end
+    # a clock of three marks, each 1/3 in the end
+    network = parse_network("species X = 0\n0 -> X : 1\nwhen X >= 3: X = 0")
     result = simulate(network, [50.0], 9000, seed=3, histograms=True)
     assert result["histograms"]["X"][1][0] == pytest.approx([3000] * 3, abs=4 * np.sqrt(2000))
 
@@ -188,7 +190,8 @@ def test_generated_code_computes_the_laws(model):
 
 
 # ---------------------------------------------------------------- state space
-@pytest.mark.parametrize("model, limits", [("dimerisation", {"P": 100}), ("toggle", {"X": 7, "Y": 9}), ("sir", {"S": 9, "I": 10}),
+@pytest.mark.parametrize("model, limits", [("dimerisation", {"P": 100}), ("toggle", {"X": 7, "Y": 9}),
+                                           ("sir", {"S": 9, "I": 10}),
                                            ("telegraph", {"off": 1, "on": 1, "M": 12}), ("ehrenfest", {"left": 40})])
 def test_generator_is_that_of_the_definition(model, limits):
     text = MODELS[model][0].replace("999", "9")
@@ -243,7 +246,8 @@ def test_ehrenfest_and_telegraph():
     law = exact_laws.beta_poisson(np.arange(60), 0.25, 0.15, 15.0)
     assert law.sum() == pytest.approx(1, abs=1e-12) and law @ np.arange(60) == pytest.approx(15 * 0.25 / 0.4)
     space, p, _ = solve_within(load_network("telegraph")[0], [100.0], tolerance=1e-12)
-    assert np.abs(space.marginal(p, "M")[1][0] - exact_laws.beta_poisson(np.arange(len(space.marginal(p, "M")[1][0])), 0.25, 0.15,
+    assert np.abs(space.marginal(p, "M")[1][0] - exact_laws.beta_poisson(np.arange(len(space.marginal(p, "M")[1][0])),
+                                                                         0.25, 0.15,
                                                                          15.0)).max() < 1e-12
 
 
@@ -354,12 +358,14 @@ def test_suite_models_by_closed_forms():
     """The exact solvers against the formulas behind the suite's tables."""
     t = dsmts.TIMES[1:]
     growth = np.exp(-0.01 * t)
-    for model, n, speed in (("001-01", 100, 1), ("001-03", 100, 10), ("001-05", 10_000, 1), ("001-11", 100, 0.5), ("001-18", 100, .5)):
+    for model, n, speed in (("001-01", 100, 1), ("001-03", 100, 10), ("001-05", 10_000, 1), ("001-11", 100, 0.5),
+                            ("001-18", 100, .5)):
         growth = np.exp(-0.01 * speed * t)
         mean, sd = exact_moments(parse_network(dsmts.MODELS[model][0]), dsmts.TIMES)
         assert mean["X"][1:] == pytest.approx(n * growth, rel=1e-9)
         assert sd["X"][1:] == pytest.approx(np.sqrt(n * 21 * growth * (1 - growth)), rel=1e-7)
-    for model, a, b, m in (("002-02", 10, 1, 0.1), ("004-01", 1, 5, 0.2), ("004-02", 1, 10, 0.4), ("004-03", 1, 100, 4)):
+    for model, a, b, m in (("002-02", 10, 1, 0.1), ("004-01", 1, 5, 0.2), ("004-02", 1, 10, 0.4), ("004-03", 1, 100,
+                                                                                                   4)):
         solved = dsmts.solve_exactly(parse_network(dsmts.MODELS[model][0]), dsmts.MODELS[model][1], 3000)
         one, two = (1 - np.exp(-m * t)) / m, (1 - np.exp(-2 * m * t)) / (2 * m)
         for mean, sd, *_ in solved.values():
@@ -418,7 +424,8 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, flags, words):
 def test_simulate_writes_tables(tmp_path):
     model = tmp_path / "model.txt"
     model.write_text("species X = 4\nX -> 0 : 0.5\nobserve twice = 2*X\n", encoding="utf-8")
-    finished = run_script(FOLDER / "simulate.py", model, "--methods", "exact", "states", "explicit", "mean-field", "--times",
+    finished = run_script(FOLDER / "simulate.py", model, "--methods", "exact", "states", "explicit", "mean-field",
+                          "--times",
                           "0:4:5", "--trajectories", "500", "--out-dir", tmp_path)
     assert finished.returncode == 0, finished.stderr
     rows = (tmp_path / "simulate.csv").read_text(encoding="utf-8").splitlines()

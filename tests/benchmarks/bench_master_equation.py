@@ -2,7 +2,8 @@
 
 Run:  python tests/benchmarks/bench_master_equation.py [--trajectories 10000] [--repeats 3]
 Its C++ solver needs SCons where this Python finds it: in a virtual environment set PYTHONPATH to its site-packages.
-A peer that is not installed, or does not build, is reported as not run. Ratios are what to trust; both sides use one core.
+A peer that is not installed, or does not build, is reported as not run. Ratios are what to trust; both sides use one
+core.
 """
 import argparse
 import json
@@ -20,8 +21,9 @@ from master_equation.stochastic_simulation import simulate
 CASES = {   # name: (our text, species, parameters, reactions as (reactants, products, law), last time, steps)
     "DSMTS 002-02": ("species X = 0\n0 -> X : 10\nX -> 0 : 0.1", {"X": 0}, {"a": 10, "m": 0.1},
                      [({}, {"X": 1}, "a"), ({"X": 1}, {}, "m*X")], 50),
-    "SIR": ("species S = 999\nspecies I = 1\nspecies R = 0\nS + I -> 2I : 1e-4\nI -> R : 0.01", {"S": 999, "I": 1, "R": 0},
-            {"b": 1e-4, "g": 0.01}, [({"S": 1, "I": 1}, {"I": 2}, "b*S*I"), ({"I": 1}, {"R": 1}, "g*I")], 250),
+    "SIR": ("species S = 999\nspecies I = 1\nspecies R = 0\nS + I -> 2I : 1e-4\nI -> R : 0.01",
+            {"S": 999, "I": 1, "R": 0}, {"b": 1e-4, "g": 0.01},
+            [({"S": 1, "I": 1}, {"I": 2}, "b*S*I"), ({"I": 1}, {"R": 1}, "g*I")], 250),
 }
 
 
@@ -62,11 +64,13 @@ def main():
         network, times, best = parse_network(case[0]), np.linspace(0, case[-1], 51), np.inf
         for k in range(args.repeats):
             started = time.perf_counter()
-            ours = simulate(network, times, args.trajectories, seed=k, keep=True)   # trajectories kept, as the peers keep them
+            # trajectories kept, as the peers keep them
+            ours = simulate(network, times, args.trajectories, seed=k, keep=True)
             best = min(best, time.perf_counter() - started)
         row = table[name] = {"ours_seconds": best, "events_per_second": ours["events"] / best,
                              "mean": ours["mean"][next(iter(case[1]))][-1]}
-        for solver, n, repeats in (("SSACSolver", args.trajectories, args.repeats), ("NumPySSASolver", args.peer_trajectories, 1)):
+        for solver, n, repeats in (("SSACSolver", args.trajectories, args.repeats),
+                                   ("NumPySSASolver", args.peer_trajectories, 1)):
             try:
                 seconds, build, mean = time_peer(solver, case, n, repeats)
                 row[solver] = {"seconds": seconds * args.trajectories / n, "build_seconds": build, "mean": mean,
