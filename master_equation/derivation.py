@@ -205,8 +205,7 @@ def plot_broken(curves: tuple) -> Figure:
     right.plot(t, negative, label="one W(x,y) < 0")
     right.plot(t, positive, label="W ≥ 0")
     right.axhline(0, color="k", lw=0.7)
-    right.set(xlabel="time", ylabel="probability of state 0, from state 1", xlim=(0, 0.5),
-              ylim=(1.3 * min(negative), 3 * abs(min(negative))))
+    right.set(xlabel="time", ylabel="probability of state 0, from state 1")
     right.legend()
     return figure
 

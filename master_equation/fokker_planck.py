@@ -185,11 +185,12 @@ def plot_failure(extinction: dict, schlogl: tuple) -> Figure:
     for k, (infectivity, rows) in enumerate(extinction.items()):
         right.semilogy(rows["N"], rows["exact"], "o-", color=f"C{k + 2}")
         right.semilogy(rows["N"], rows["fokker_planck"], "s--", color=f"C{k + 2}")
-        right.annotate(f"R = {infectivity}", (rows["N"][-1], rows["exact"][-1]), xytext=(-8, -14 if k else 6),
-                       textcoords="offset points", color=f"C{k + 2}", ha="right")
+        right.annotate(f"R = {infectivity}", (rows["N"][-1], rows["exact"][-1]), xytext=(8, -4),
+                       textcoords="offset points", color=f"C{k + 2}")
     right.plot([], [], "ko-", label="master equation")
     right.plot([], [], "ks--", label="Fokker–Planck")
-    right.set(xlabel="population N", ylabel="mean time to extinction (recoveries)", title="an infection dies out (SIS)")
+    right.set(xlabel="population N", ylabel="mean time to extinction (recoveries)", title="an infection dies out (SIS)",
+              xlim=(0, 195))
     right.legend()
     return figure
 

@@ -7,6 +7,7 @@ from scipy.linalg import expm
 from scipy.stats import binom, poisson, skellam
 
 from master_equation import derivation, dsmts, exact_laws, fokker_planck, h_theorem
+from master_equation import simulate as simulate_script
 from master_equation.generated_step import generate_step
 from master_equation.moments import exact_moments, leap_moments, mean_field
 from master_equation.networks import MODELS, load_network, parse_network
@@ -414,20 +415,29 @@ def test_score_sees_a_wrong_mean_and_a_wrong_spread():
     (["birth-death", "--methods", "states", "--solver", "eigen"], "eigen"),
     (["sir", "--methods", "exact", "--max-steps", "256"], "gave up after 256 steps"),
 ])
-def test_bad_input_is_one_line_and_status_2(tmp_path, flags, words):
-    finished = run_script(FOLDER / "simulate.py", *flags, "--out-dir", tmp_path, cwd=tmp_path)
+def test_bad_input_is_named(tmp_path, capsys, flags, words):
+    with pytest.raises((ValueError, SystemExit)) as caught:
+        simulate_script.main([*flags, "--out-dir", str(tmp_path)])
+    if isinstance(caught.value, SystemExit):
+        assert caught.value.code == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+    else:
+        message = str(caught.value)
+    assert words in message and "\n" not in message
+    assert not list(tmp_path.glob("simulate.*"))
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path):
+    finished = run_script(FOLDER / "simulate.py", "nope", "--out-dir", tmp_path, cwd=tmp_path)
     assert finished.returncode == 2
-    assert words in finished.stderr.splitlines()[-1] and "Traceback" not in finished.stderr
-    assert not list(tmp_path.glob("*.part"))
+    assert finished.stderr.startswith("error: ") and len(finished.stderr.splitlines()) == 1
 
 
 def test_simulate_writes_tables(tmp_path):
     model = tmp_path / "model.txt"
     model.write_text("species X = 4\nX -> 0 : 0.5\nobserve twice = 2*X\n", encoding="utf-8")
-    finished = run_script(FOLDER / "simulate.py", model, "--methods", "exact", "states", "explicit", "mean-field",
-                          "--times",
-                          "0:4:5", "--trajectories", "500", "--out-dir", tmp_path)
-    assert finished.returncode == 0, finished.stderr
+    simulate_script.main([str(model), "--methods", "exact", "states", "explicit", "mean-field", "--times", "0:4:5",
+                          "--trajectories", "500", "--out-dir", str(tmp_path)])
     rows = (tmp_path / "simulate.csv").read_text(encoding="utf-8").splitlines()
     header, last = rows[0].split(","), [float(v) for v in rows[-1].split(",")]
     assert len(rows) == 6 and last[header.index("states_mean_twice")] == pytest.approx(8 * np.exp(-2))
