@@ -136,7 +136,8 @@ def plot_humps(p: np.ndarray, low: int, simulated: np.ndarray, leaps: np.ndarray
     axes.stairs(np.add.reduceat(leaps, edges)[:-1] / width, edges, color="C2", label="tau-leaping")
     axes.plot(p[-1], color="C0", label="master equation, t = 4")
     axes.plot(law, "k:", lw=1, label="stationary law (t ≫ 39,000)")
-    axes.set(xlabel="count of X", ylabel="probability", xlim=(0, 850), title="Schlögl model from X = 250")
+    axes.set(xlabel="count of X", ylabel="probability", xlim=(0, 850), ylim=(0, 0.0125),
+             title="Schlögl model from X = 250")
     axes.legend()
     return figure
 

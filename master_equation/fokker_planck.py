@@ -178,15 +178,15 @@ def plot_failure(extinction: dict, schlogl: tuple) -> Figure:
     left, right = figure.subplots(1, 2)
     n, law, x, density = schlogl
     left.semilogy(n, law, color="C0", label="master equation")
-    left.semilogy(x, density, "--", color="C1", label="Fokker–Planck")
+    left.semilogy(x, density, "--", color="C6", label="Fokker–Planck")
     left.set(xlabel="count of X", ylabel="stationary probability", ylim=(1e-9, 2e-2), xlim=(0, 900),
              title="Schlögl model")
     left.legend()
     for k, (infectivity, rows) in enumerate(extinction.items()):
-        right.semilogy(rows["N"], rows["exact"], "o-", color=f"C{k + 2}")
-        right.semilogy(rows["N"], rows["fokker_planck"], "s--", color=f"C{k + 2}")
+        right.semilogy(rows["N"], rows["exact"], "o-", color=f"C{k + 7}")
+        right.semilogy(rows["N"], rows["fokker_planck"], "s--", color=f"C{k + 7}")
         right.annotate(f"R = {infectivity}", (rows["N"][-1], rows["exact"][-1]), xytext=(8, -4),
-                       textcoords="offset points", color=f"C{k + 2}")
+                       textcoords="offset points", color=f"C{k + 7}")
     right.plot([], [], "ko-", label="master equation")
     right.plot([], [], "ks--", label="Fokker–Planck")
     right.set(xlabel="population N", ylabel="mean time to extinction (recoveries)", title="an infection dies out (SIS)",

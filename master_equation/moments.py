@@ -136,8 +136,8 @@ def leap_moments(network: Network, times: np.ndarray, tau: float, kind: str) -> 
 def plot_mean_field(curves: dict) -> Figure:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     for axes, (title, (times, field, exact, how)) in zip(figure.subplots(2, 3).ravel(), curves.items()):
-        axes.plot(times, exact, color="C0", label=how)
-        axes.plot(times, field, "--", color="C1", label="mean-field equation")
+        axes.plot(times, exact, color="C1" if "trajectories" in how else "C0", label=how)
+        axes.plot(times, field, "--", color="C5", label="mean-field equation")
         axes.set(title=title, xlabel="time")
         axes.legend(fontsize=7)
     figure.supylabel("mean count")

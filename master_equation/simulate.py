@@ -33,6 +33,7 @@ from master_equation.tau_leaping import KINDS, tau_leap
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("exact", *KINDS, "states", "mean-field")
+COLORS = dict(zip(("states", "exact", *KINDS, "mean-field"), ("C0", "C1", "C2", "C3", "C4", "C5")))   # in all figures
 
 
 # ---------------------------------------------------------------- method
@@ -102,7 +103,7 @@ def plot_means(times: np.ndarray, results: dict, paths: tuple) -> Figure:
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         axes.plot(paths[0], paths[1][name], color="0.8", lw=0.6)
         for method, result in results.items():
-            color = f"C{METHODS.index(method)}"
+            color = COLORS[method]
             axes.plot(times, result["mean"][name], "--" if method == "mean-field" else "-", color=color, label=method)
             if name in result["sd"] and method in ("exact", "states"):
                 axes.fill_between(times, result["mean"][name] - result["sd"][name],

@@ -103,7 +103,7 @@ def plot_bias(taus: np.ndarray, measured: dict, errors: dict, mu: float) -> Figu
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes, fine = figure.subplots(), np.linspace(0, taus.max(), 200)
     theory = {"explicit": 1 / (1 - mu * fine / 2), "implicit": 2 / (2 + mu * fine), "trapezoidal": np.ones_like(fine)}
-    for color, kind in zip(("C0", "C1", "C2"), KINDS):
+    for color, kind in zip(("C2", "C3", "C4"), KINDS):
         axes.plot(fine, theory[kind], color=color)
         axes.errorbar(taus, measured[kind], yerr=errors[kind], fmt="o", color=color, capsize=3)
         axes.annotate(kind, (fine[-1], theory[kind][-1]), xytext=(-6, 8), textcoords="offset points", color=color,
