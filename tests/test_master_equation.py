@@ -123,6 +123,7 @@ def test_results_depend_on_the_seed_alone():
         assert np.array_equal(one["states"], other["states"]) and one["events"] == other["events"]
         assert all(np.array_equal(one["sd"][k], other["sd"][k]) for k in one["sd"])
     assert not np.array_equal(one["states"], simulate(network, times, n, seed=8, keep=True)["states"])
+    assert not np.array_equal(one["states"][..., :CHUNK], one["states"][..., CHUNK:2 * CHUNK])
     assert (one["states"].sum(axis=1) == 1000).all()   # R follows from the conservation law
 
 
@@ -138,8 +139,10 @@ def test_summary_is_that_of_the_states():
 
 
 def test_events_counted_once():
-    network, _ = load_network("decay")
-    assert simulate(network, [1e6], 300)["events"] == 300 * 100   # every molecule decays once, nothing else happens
+    network, _ = load_network("sir")
+    result = simulate(network, [20.0, 100.0], 700, keep=True)
+    susceptible, _, recovered = result["states"][-1]
+    assert result["events"] == (999 - susceptible + recovered).sum()   # infections and recoveries up to the last time
 
 
 def test_events_at_times_and_on_conditions():
