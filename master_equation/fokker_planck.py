@@ -181,7 +181,7 @@ def plot_failure(extinction: dict, schlogl: tuple) -> Figure:
     left.semilogy(x, density, "--", color="C6", label="Fokker–Planck")
     left.set(xlabel="count of X", ylabel="stationary probability", ylim=(1e-9, 2e-2), xlim=(0, 900),
              title="Schlögl model")
-    left.legend()
+    left.legend(loc="lower center")
     for k, (infectivity, rows) in enumerate(extinction.items()):
         right.semilogy(rows["N"], rows["exact"], "o-", color=f"C{k + 7}")
         right.semilogy(rows["N"], rows["fokker_planck"], "s--", color=f"C{k + 7}")
