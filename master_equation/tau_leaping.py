@@ -109,7 +109,7 @@ def plot_bias(taus: np.ndarray, measured: dict, errors: dict, mu: float) -> Figu
         axes.annotate(kind, (fine[-1], theory[kind][-1]), xytext=(-6, 8), textcoords="offset points", color=color,
                       ha="right")
     axes.set(xlabel="leap τ", ylabel="variance / mean at rest (exact: 1)",
-             title=f"immigration–death, μ = {mu:g}: lines are theory, points measured ± 2 s.e.")
+             title=f"immigration–death, μ = {mu:g}: theory and measured ± 2 s.e.")
     return figure
 
 
