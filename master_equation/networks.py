@@ -266,7 +266,10 @@ def load_network(model: str) -> tuple:
         return parse_network(MODELS[model][0]), float(MODELS[model][1])
     if not Path(model).is_file():
         raise ValueError(f"MODEL '{model}': neither a file nor one of {', '.join(MODELS)}")
-    return parse_network(Path(model).read_text(encoding="utf-8")), 50.0
+    try:
+        return parse_network(Path(model).read_text(encoding="utf-8")), 50.0
+    except UnicodeDecodeError:
+        raise ValueError(f"MODEL {model}: not a text file in UTF-8") from None
 
 
 # ---------------------------------------------------------------- command line
