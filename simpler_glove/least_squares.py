@@ -1,7 +1,7 @@
 """How few conjugate-gradient steps a word fit all PMI values to inner products? The solver that train.py uses.
 
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
-Run:     python simpler_glove/least_squares.py          (State of 3,000 lines of People's Daily; --quick for a look)
+Run:     python simpler_glove/least_squares.py          (5,000 lines of People's Daily; --quick for a look)
 Time:    TIME on 2 cores (AMD EPYC), 0.3 GB
 
 Symbols: v_i → vectors (eq. 8)   PMI(w_i, w_j) → targets (eq. 15)   λ_ij = min(1, x_ij/x_max)^α → weights (eq. 19)
@@ -23,8 +23,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from simpler_glove.count import DEFAULT_CORPUS, load_corpus  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 ROWS_AT_ONCE = 2048      # pairs gathered at once: 2048 vectors of 128 floats fill the 1 MB second-level cache of a core
@@ -168,3 +170,106 @@ def objective(target: np.ndarray, source: np.ndarray, data: PairTargets, threads
     gram_target, gram_source = target.T.astype(float) @ target, source.T.astype(float) @ source
     unseen = np.sum(gram_target * gram_source) - np.sum(np.einsum("id,id->i", target, source, dtype=float) ** 2)
     return total * (2 if shared else 1) / 2 / data.records, float(unseen) / 2 / data.records
+
+
+# ---------------------------------------------------------------- evaluation
+def follow_loss(pairs: csr_matrix, counts: np.ndarray, dim: int, steps: int, sweeps: int, seed: int) -> list[dict]:
+    """[{cpu_s, loss}] per sweep of the article's loss, one thread, the measuring not timed."""
+    data = PairTargets(pairs, counts)
+    vectors = ((np.random.default_rng(seed).random((len(counts), dim)) - 0.5) / dim * 10).astype(np.float32)
+    history, spent = [], 0.0
+    with threadpool_limits(1, user_api="blas"):
+        for _ in range(sweeps):
+            before = time.process_time()
+            sweep(vectors, vectors, data, 0.0, 0.1, steps, threads=1)
+            spent += time.process_time() - before
+            history.append({"cpu_s": spent, "loss": objective(vectors, vectors, data)[0]})
+    return history
+
+
+# ---------------------------------------------------------------- figures
+def plot_steps(histories: dict[int, list[dict]]) -> Figure:
+    """Loss over CPU time for several numbers of steps per word."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for steps, history in histories.items():
+        line, = axes.plot([point["cpu_s"] for point in history], [point["loss"] for point in history], "o-", markersize=3)
+        axes.annotate(f"{steps} steps", (history[-1]["cpu_s"], history[-1]["loss"]), xytext=(4, 0),
+                      textcoords="offset points", color=line.get_color())
+    axes.set(xlabel="CPU time [s]", ylabel="loss per record (eq. 19 weights)", yscale="log")
+    axes.margins(x=0.15)
+    return figure
+
+
+# ---------------------------------------------------------------- command line
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or registered corpora, as in train.py")
+    parser.add_argument("--documents", type=int, default=5000, help="lines taken of the corpus")
+    parser.add_argument("--sweeps", type=int, default=5, help="passes over the words")
+    parser.add_argument("--dim", type=int, default=128, help="length of a vector")
+    add_house_flags(parser)
+    args = parser.parse_args(argv)
+    for name in ("documents", "sweeps", "dim"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
+    return args
+
+
+def add_house_flags(parser: argparse.ArgumentParser) -> None:
+    """The four flags that every script of this repository takes."""
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
+
+
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
+    """Write <out-dir>/<script>.json in one move and return what it holds."""
+    packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
+    results = {
+        "script": script, "quick": args.quick, "seed": args.seed,
+        "config": {key: str(value) if isinstance(value, Path) else value
+                   for key, value in vars(args).items() if key not in ("out_dir", "data_dir")},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": f"{os.cpu_count()} cores, {platform.machine()}", "seconds": round(time.perf_counter() - started, 1),
+        "metrics": metrics, "claims": claims, "figures": figures,
+    }
+    path = args.out_dir / f"{script}.json"
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(results, ensure_ascii=False, indent=1, default=float) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    for claim in claims:
+        verdict = {True: "holds", False: "does NOT hold", None: "not measurable here"}[claim["holds"]]
+        print(f"{claim['id']} {verdict}: {claim['claim']} | article: {claim['expected']} | here: {claim['measured']}")
+    print(f"{'QUICK RUN, not results. ' if args.quick else ''}Wrote {path} in {results['seconds']} s")
+    return results
+
+
+def main(argv=None) -> dict:
+    started = time.perf_counter()
+    args = parse_args(argv)
+    args.out_dir.mkdir(parents=True, exist_ok=True)   # before any work
+    limit, dim = (min(args.documents, 1000), min(args.dim, 32)) if args.quick else (args.documents, args.dim)
+    words, counts, pairs, _ = load_corpus(args.corpus, folder=args.out_dir, data_dir=args.data_dir, limit=limit)
+    histories = {}
+    for steps in (1, 3, 6, 20):
+        histories[steps] = follow_loss(pairs, counts, dim, steps, args.sweeps, args.seed)
+        print(f"{steps} steps a word: loss {histories[steps][-1]['loss']:.6f} after {histories[steps][-1]['cpu_s']:.1f} CPU s")
+    figures = ["least_squares_steps.png"]
+    plot_steps(histories).savefig(args.out_dir / figures[0], dpi=150)
+    metrics = {"vocabulary": len(words), "pairs": int(pairs.nnz), "history": histories}
+    return save_results(args, "least_squares", metrics, [], figures, started)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -112,15 +112,16 @@ def replacing(path: Path):
 
 
 # ---------------------------------------------------------------- evaluation
-def correlation_with_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray) -> float:
-    """Pearson correlation of ⟨v_i, v_j⟩ with the PMI counted in the corpus over `pairs` (a lower triangle)."""
-    data, some = PairTargets(pairs, counts), pairs.tocoo()
+def inner_and_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """(⟨v_i, v_j⟩, PMI counted in the corpus) of `pairs` (part of a lower triangle whose counts sum to `total`)."""
+    some, log_probability = pairs.tocoo(), np.log(counts / counts.sum())
     inner = np.einsum("nd,nd->n", fitted["centre"][some.row], fitted["context"][some.col])
-    pmi = data.log_of[some.data] - data.row_offset[some.row] - data.column_offset[some.col]   # up to one constant
-    return float(np.corrcoef(inner, pmi)[0, 1])
+    pmi = np.log(some.data / (2 * total)) - log_probability[some.row] - log_probability[some.col]
+    return inner, pmi
 
 
-def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict, least: int = 10) -> tuple[dict, list]:
+def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict,
+              least: int = 10) -> tuple[dict, list, Figure | None]:
     """C7.3 on pairs that met at least `least` times: all of them, and a tenth held out from a second fit."""
     some, rng = pairs.tocoo(), np.random.default_rng(options["seed"])
     frequent = some.data >= least
@@ -131,29 +132,30 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
 
     if not held_out.any():
         return {}, [{"id": "C7.3", "claim": CLAIM_PMI, "expected": "close", "holds": None,
-                     "measured": f"no pair met {least} times in a corpus this small"}]
+                     "measured": f"no pair met {least} times in a corpus this small"}], None
     blind = fit(part(~held_out), counts, **{**options, "report": None, "measure": False})
-    metrics = {"pmi_correlation_frequent": correlation_with_pmi(fitted, part(frequent), counts),
-               "pmi_correlation_held_out": correlation_with_pmi(blind, part(held_out), counts),
+    inner, pmi = inner_and_pmi(fitted, part(frequent), counts, pairs.data.sum(dtype=np.int64))
+    unseen = inner_and_pmi(blind, part(held_out), counts, pairs.data.sum(dtype=np.int64))
+    metrics = {"pmi_correlation_frequent": float(np.corrcoef(inner, pmi)[0, 1]),
+               "pmi_correlation_held_out": float(np.corrcoef(*unseen)[0, 1]),
                "pmi_pairs_frequent": int(frequent.sum()), "pmi_pairs_held_out": int(held_out.sum())}
     return metrics, [{
         "id": "C7.3", "claim": CLAIM_PMI, "expected": "close (correlation above 0.8, held out above 0.5)",
         "measured": f"correlation {metrics['pmi_correlation_frequent']:.3f} on {frequent.sum()} pairs seen ≥ {least} times, "
                     f"{metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them left out of training",
-        "holds": metrics["pmi_correlation_frequent"] > 0.8 and metrics["pmi_correlation_held_out"] > 0.5}]
+        "holds": metrics["pmi_correlation_frequent"] > 0.8 and metrics["pmi_correlation_held_out"] > 0.5}
+    ], plot_pmi(inner, pmi)
 
 
 # ---------------------------------------------------------------- figures
-def plot_loss(histories: dict[str, list[dict]]) -> Figure:
-    """Exact loss over CPU time, one curve per name."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+def plot_pmi(inner: np.ndarray, pmi: np.ndarray) -> Figure:
+    """Density of (PMI, ⟨v_i, v_j⟩) over pairs, with the line on which the model puts them."""
+    figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    for name, history in histories.items():
-        measured = [(point["cpu_s"], point["loss"]) for point in history if "loss" in point]
-        line, = axes.plot(*zip(*measured), "o-", markersize=3)
-        axes.annotate(name, measured[-1], xytext=(4, 4), textcoords="offset points", color=line.get_color())
-    axes.set(xlabel="CPU time, all threads [s]", ylabel="loss per record, article's weights", xscale="log", yscale="log")
-    axes.margins(x=0.25)
+    low, high = float(min(pmi.min(), inner.min())), float(max(pmi.max(), inner.max()))
+    axes.hexbin(pmi, inner, gridsize=60, bins="log", extent=(low, high, low, high))
+    axes.axline((0, 0), slope=1, color="C3", linewidth=1)
+    axes.set(xlabel="PMI counted in the corpus [nat]", ylabel="inner product ⟨v_i, v_j⟩ [nat]")
     return figure
 
 
@@ -247,9 +249,10 @@ def main(argv=None) -> dict:
     metrics = {"documents": documents, "tokens": int(counts.sum()), "vocabulary": len(words), "pairs": int(pairs.nnz),
                "loss": last["loss"], "unseen": last["unseen"], "counting_cpu_s": counting, "training_cpu_s": last["cpu_s"],
                "training_wall_s": last["wall_s"], "history": fitted["history"]}
-    more, claims = check_pmi(fitted, pairs, counts, options)
-    figures = ["train_loss.png"]
-    plot_loss({args.solver: fitted["history"]}).savefig(args.out_dir / figures[0], dpi=150)
+    more, claims, figure = check_pmi(fitted, pairs, counts, options)
+    figures = ["train_pmi.png"] if figure else []
+    if figure:
+        figure.savefig(args.out_dir / figures[0], dpi=150)
     return save_results(args, "train", {**metrics, **more}, claims, figures, started)
 
 
