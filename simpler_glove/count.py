@@ -35,7 +35,7 @@ LARGEST_32 = 92_681      # n(n+1)/2 < 2³² holds up to this vocabulary
 
 # ---------------------------------------------------------------- method
 def count_runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys → (each key once, how often it came), in little extra memory; the keys move to the front of `keys`."""
+    """Sorted keys → (each key once, how often it came), the keys move to the front of `keys`."""
     size, totals, first = 0, [], 0
     while first < len(keys):
         last = min(first + 4 * BLOCK, len(keys))
@@ -80,7 +80,7 @@ def count_pairs(ids: np.ndarray, ends: np.ndarray, size: int, window: int = 10, 
     """
     dtype = np.uint32 if size <= LARGEST_32 else np.uint64
     base = np.arange(size, dtype=np.uint64)
-    base = (base * (base + 1) // 2).astype(dtype)         # key of pair (i ≥ j) is i(i+1)/2 + j: frequent pairs are small
+    base = (base * (base + 1) // 2).astype(dtype)         # key of a pair i ≥ j: i(i+1)/2 + j, small for frequent words
     head_words = min(HEAD, size, int((memory / 64) ** .5))
     head = head_words * (head_words + 1) // 2
     table = np.zeros(head, np.int64)
@@ -138,8 +138,8 @@ def count_pairs(ids: np.ndarray, ends: np.ndarray, size: int, window: int = 10, 
     totals[place[keys[place] == own] if len(keys) else []] = 0
     found = np.flatnonzero(table).astype(dtype)            # rows before head_words lie in the table, the others in keys
     values = np.concatenate([table[found].astype(np.int32), totals])
-    starts = np.concatenate([np.searchsorted(found, base[:head_words]), len(found) + np.searchsorted(keys, base[head_words:]),
-                             [len(values)]])
+    starts = np.concatenate([np.searchsorted(found, base[:head_words]),
+                             np.searchsorted(keys, base[head_words:]) + len(found), [len(values)]])
     columns = np.concatenate([found, keys])
     columns -= np.repeat(base, np.diff(starts))            # column = key − i(i+1)/2
     columns = columns.astype(np.int32)
@@ -190,13 +190,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {
@@ -232,7 +233,8 @@ def main(argv=None) -> dict:
     partial = path.with_name(path.name + ".part")
     try:
         with open(partial, "wb") as file:
-            np.savez(file, words=words, counts=counts, indptr=pairs.indptr, columns=pairs.indices, pair_counts=pairs.data)
+            np.savez(file, words=words, counts=counts, indptr=pairs.indptr, columns=pairs.indices,
+                     pair_counts=pairs.data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/arc
 Run:     python simpler_glove/fit_glove.py              (People's Daily, January 1998; --quick for a look)
 Time:    TIME on 2 cores (AMD EPYC), 0.3 GB
 
-Symbols: v_i → centre   v̂_j → context   b_i, b̂_j → centre_bias, context_bias   x_ij → pairs   λ_ij → weights (eq. 17, 19)
+Symbols: v_i → centre   v̂_j → context   b_i, b̂_j → centre_bias, context_bias (eq. 17)   x_ij → pairs   λ_ij → weights
 Differs from the article: the same least-squares sweeps as train.py, in turn over centre and context words, in place of
 GloVe's AdaGrad. The loss is unchanged by a common shift c of all vectors (eq. 18); a small penalty picks one solution.
 """
@@ -31,8 +31,9 @@ HERE = Path(__file__).resolve().parent
 
 
 # ---------------------------------------------------------------- method
-def fit_glove(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, sweeps: int = 4, steps: int = 3, penalty: float = 0.1,
-              x_max: float = 100, alpha: float = 0.75, threads: int = 2, seed: int = 0, report=None) -> dict:
+def fit_glove(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, sweeps: int = 4, steps: int = 3,
+              penalty: float = 0.1, x_max: float = 100, alpha: float = 0.75, threads: int = 2, seed: int = 0,
+              report=None) -> dict:
     """Minimise GloVe's Σ λ_ij (⟨v_i, v̂_j⟩ + b_i + b̂_j − ln x_ij)² + penalty (…)² over centre, context and both biases.
 
     pairs: (n, n) lower triangle of counts; counts: (n,). Returns vectors = centre + context (n, d) float32 as GloVe
@@ -43,7 +44,7 @@ def fit_glove(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, sweeps: int
         raise ValueError(f"dimension {dim} is larger than the vocabulary of {size} words")
     data, rng = PairTargets(pairs, counts, x_max, alpha), np.random.default_rng(seed)
     data.row_offset[:] = 0                                     # the target is ln x_ij minus the other side's bias
-    sides = [((rng.random((size, dim + 1)) - 0.5) / dim * 10).astype(np.float32) for _ in range(2)]   # [v, b] and [v̂, b̂]
+    sides = [((rng.random((size, dim + 1)) - 0.5) / dim * 10).astype(np.float32) for _ in range(2)]   # [v, b], [v̂, b̂]
     one = np.ones((size, 1), np.float32)
     with threadpool_limits(1, user_api="blas"):
         for number in range(1, sweeps + 1):
@@ -75,7 +76,7 @@ def plot_norms(vectors: np.ndarray) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or registered corpora, as in train.py")
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or known corpora, as in train.py")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")
     parser.add_argument("--sweeps", type=int, default=4, help="passes over the pairs")
     parser.add_argument("--threads", type=int, default=2, help="1 repeats byte for byte")

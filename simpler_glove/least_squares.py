@@ -6,8 +6,8 @@ Time:    TIME on 2 cores (AMD EPYC), 0.3 GB
 
 Symbols: v_i → vectors (eq. 8)   PMI(w_i, w_j) → targets (eq. 15)   λ_ij = min(1, x_ij/x_max)^α → weights (eq. 19)
          x_ij → pairs (count.py)   w0 → unseen_weight, λ → penalty (both ours)
-Differs from the article: with all other vectors held fixed, the loss is quadratic in one vector, so each word is a small
-least-squares problem; a few steps of conjugate gradients on it, word after word, replace AdaGrad on single pairs.
+Differs from the article: with all other vectors held fixed the loss is quadratic in one vector, so each word is a
+small least-squares problem; a few steps of conjugate gradients, word after word, replace AdaGrad on single pairs.
 """
 import argparse
 import itertools
@@ -29,15 +29,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simpler_glove.count import DEFAULT_CORPUS, load_corpus  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-ROWS_AT_ONCE = 2048      # pairs gathered at once: 2048 vectors of 128 floats fill the 1 MB second-level cache of a core
+ROWS_AT_ONCE = 4096      # pairs gathered at once: 4096 vectors of 128 floats are 2 MB, near the cache of a core
 
 
 # ---------------------------------------------------------------- method
 class PairTargets:
-    """Weights and PMI targets of the pairs, looked up row by row from the counts (of the size of the pairs only the counts are kept)."""
+    """Weights and PMI targets of the pairs, worked out row by row from the counts, which alone are kept."""
 
-    def __init__(self, pairs: csr_matrix, counts: np.ndarray, x_max: float = 100, alpha: float = 0.75, truncate: bool = True):
-        self.lower = np.diff(pairs.indptr)                    # in a row of the full matrix the lower triangle comes first
+    def __init__(self, pairs: csr_matrix, counts: np.ndarray, x_max: float = 100, alpha: float = 0.75,
+                 truncate: bool = True):
+        self.lower = np.diff(pairs.indptr)                    # a row of the full matrix begins with the lower triangle
         full = pairs + pairs.T.tocsr()
         full.sort_indices()
         self.indptr, self.columns, self.counts = full.indptr.astype(np.int64), full.indices, full.data
@@ -99,7 +100,7 @@ def solve_rows(start: np.ndarray, gathered: np.ndarray, weights: np.ndarray, tar
 
 
 def in_threads(threads: int, work, items: list) -> list:
-    """work(item, scratch) for every item, taken in order by `threads` threads; results in order. Ctrl-C stops them all."""
+    """work(item, scratch) for every item, taken in order by `threads` threads; results in order. Ctrl-C stops all."""
     results, turn, errors, stop = [None] * len(items), itertools.count(), [], threading.Event()
 
     def run():
@@ -157,7 +158,7 @@ def sweep(target: np.ndarray, source: np.ndarray, data: PairTargets, unseen_weig
 
 
 def objective(target: np.ndarray, source: np.ndarray, data: PairTargets, threads: int = 1) -> tuple[float, float]:
-    """(article's loss, unseen term), exact, each the mean of ½ λ (…)² per record as the author prints it (w0 left out)."""
+    """(article's loss, unseen term), exact, each ½ λ (…)² per record as the author prints it (w0 left out)."""
     shared = source is target
     lengths = data.lower if shared else data.full
 
@@ -193,9 +194,9 @@ def plot_steps(histories: dict[int, list[dict]]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for steps, history in histories.items():
-        line, = axes.plot([point["cpu_s"] for point in history], [point["loss"] for point in history], "o-", markersize=3)
-        axes.annotate(f"{steps} steps", (history[-1]["cpu_s"], history[-1]["loss"]), xytext=(4, 0),
-                      textcoords="offset points", color=line.get_color())
+        points = [(point["cpu_s"], point["loss"]) for point in history]
+        line, = axes.plot(*zip(*points), "o-", markersize=3)
+        axes.annotate(f"{steps} steps", points[-1], xytext=(4, 0), textcoords="offset points", color=line.get_color())
     axes.set(xlabel="CPU time [s]", ylabel="loss per record (eq. 19 weights)", yscale="log")
     axes.margins(x=0.15)
     return figure
@@ -205,7 +206,7 @@ def plot_steps(histories: dict[int, list[dict]]) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or registered corpora, as in train.py")
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or known corpora, as in train.py")
     parser.add_argument("--documents", type=int, default=5000, help="lines taken of the corpus")
     parser.add_argument("--sweeps", type=int, default=5, help="passes over the words")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")
@@ -257,7 +258,8 @@ def main(argv=None) -> dict:
     histories = {}
     for steps in (1, 3, 6, 20):
         histories[steps] = follow_loss(pairs, counts, dim, steps, args.sweeps, args.seed)
-        print(f"{steps} steps a word: loss {histories[steps][-1]['loss']:.6f} after {histories[steps][-1]['cpu_s']:.1f} CPU s")
+        last = histories[steps][-1]
+        print(f"{steps} steps a word: loss {last['loss']:.6f} after {last['cpu_s']:.1f} CPU s")
     figures = ["least_squares_steps.png"]
     plot_steps(histories).savefig(args.out_dir / figures[0], dpi=150)
     metrics = {"vocabulary": len(words), "pairs": int(pairs.nnz), "history": histories}

@@ -35,13 +35,14 @@ CLAIM_PMI = "the inner product of two word vectors is the PMI of the words in th
 
 
 # ---------------------------------------------------------------- method
-def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shared", solver: str = "cg", sweeps: int = 4,
-        steps: int = 3, unseen_weight: float = 0.001, penalty: float = 0.1, x_max: float = 100, alpha: float = 0.75,
-        truncate: bool = True, threads: int = 2, seed: int = 0, report=None, measure: bool = True, **adagrad) -> dict:
+def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shared", solver: str = "cg",
+        sweeps: int = 4, steps: int = 3, unseen_weight: float = 0.001, penalty: float = 0.1, x_max: float = 100,
+        alpha: float = 0.75, truncate: bool = True, threads: int = 2, seed: int = 0, report=None,
+        measure: bool = True, **adagrad) -> dict:
     """Fit word vectors to the PMI of the counted pairs.
 
     pairs: (n, n) lower triangle of counts (count_pairs); counts: (n,) of the words. mode: shared (one vector per word,
-    the article), concat or sum (centre and context vectors). threads=1 repeats byte for byte; two threads race by design.
+    the article), concat or sum (centre and context vectors). threads=1 repeats byte for byte, two race by design.
     Returns vectors (n, d) float32 (concat: 2d), centre, context, history [{sweep, loss, unseen, cpu_s, wall_s}],
     interrupted (Ctrl-C: the vectors are those of the last finished sweep).
     """
@@ -53,7 +54,8 @@ def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shar
     data = PairTargets(pairs, counts, x_max, alpha, truncate)
     rng = np.random.default_rng(seed)
     spread = 10 if solver == "cg" else 1                       # 10 times the author's start
-    tables = [((rng.random((size, dim)) - 0.5) / dim * spread).astype(np.float32) for _ in range(1 if mode == "shared" else 2)]
+    tables = [((rng.random((size, dim)) - 0.5) / dim * spread).astype(np.float32)
+              for _ in range(1 if mode == "shared" else 2)]
     target, source = tables[0], tables[-1]
     sums = [np.ones_like(table) for table in tables]
     history, finished, interrupted = [], [table.copy() for table in tables], False
@@ -141,8 +143,8 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
                "pmi_pairs_frequent": int(frequent.sum()), "pmi_pairs_held_out": int(held_out.sum())}
     return metrics, [{
         "id": "C7.3", "claim": CLAIM_PMI, "expected": "close (correlation above 0.8, held out above 0.5)",
-        "measured": f"correlation {metrics['pmi_correlation_frequent']:.3f} on {frequent.sum()} pairs seen ≥ {least} times, "
-                    f"{metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them left out of training",
+        "measured": f"correlation {metrics['pmi_correlation_frequent']:.3f} on {frequent.sum()} pairs seen ≥ {least} "
+                    f"times, {metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them left out of training",
         "holds": metrics["pmi_correlation_frequent"] > 0.8 and metrics["pmi_correlation_held_out"] > 0.5}
     ], plot_pmi(inner, pmi)
 
@@ -170,17 +172,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=10, help="words on each side")
     parser.add_argument("--memory", type=float, default=1.0, help="GB for counting; more goes through temporary files")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")
-    parser.add_argument("--mode", choices=("shared", "concat", "sum"), default="shared", help="one vector per word or two")
+    parser.add_argument("--mode", choices=("shared", "concat", "sum"), default="shared", help="vectors per word")
     parser.add_argument("--solver", choices=("cg", "adagrad"), default="cg", help="adagrad is the author's")
     parser.add_argument("--sweeps", type=int, help="passes over the pairs (default: 4, adagrad 30)")
-    parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 for all pairs; 0: the article")
+    parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 on all pairs; article: 0")
     parser.add_argument("--no-truncate", action="store_true", help="weight (x/x_max)^α without the minimum with 1")
     parser.add_argument("--threads", type=int, default=2, help="1 repeats byte for byte")
     parser.add_argument("--export", type=Path, metavar="FILE", help="also write the text format of word2vec")
     add_house_flags(parser)
     args = parser.parse_args(argv)
-    for name, least in (("min_count", 1), ("window", 1), ("dim", 1), ("threads", 1), ("sweeps", 1), ("unseen_weight", 0)):
-        value = getattr(args, name)
+    for name in ("min_count", "window", "dim", "threads", "sweeps", "unseen_weight"):
+        value, least = getattr(args, name), 0 if name == "unseen_weight" else 1
         if value is not None and not value >= least:
             parser.error(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     if not args.memory > 0:
@@ -192,13 +194,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {
@@ -236,9 +239,10 @@ def main(argv=None) -> dict:
         "unseen_weight": args.unseen_weight if args.solver == "cg" else 0.0, "truncate": not args.no_truncate,
         "seed": args.seed}
     fitted = fit(pairs, counts, **options, report=lambda h: print(
-        f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, {h['wall_s']:.1f} s"))
-    config = {**options, "corpus": [str(name) for name in args.corpus], "window": args.window, "min_count": args.min_count,
-              "sweeps_done": len(fitted["history"])}
+        f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, "
+        f"{h['wall_s']:.1f} s"))
+    config = {**options, "corpus": [str(name) for name in args.corpus], "window": args.window,
+              "min_count": args.min_count, "sweeps_done": len(fitted["history"])}
     save_vectors(args.out_dir / "vectors.npz", words, fitted["vectors"], counts, config)
     if args.export:
         export_word2vec(args.export, words, fitted["vectors"])
@@ -247,8 +251,8 @@ def main(argv=None) -> dict:
         raise KeyboardInterrupt
     last = fitted["history"][-1]
     metrics = {"documents": documents, "tokens": int(counts.sum()), "vocabulary": len(words), "pairs": int(pairs.nnz),
-               "loss": last["loss"], "unseen": last["unseen"], "counting_cpu_s": counting, "training_cpu_s": last["cpu_s"],
-               "training_wall_s": last["wall_s"], "history": fitted["history"]}
+               "loss": last["loss"], "unseen": last["unseen"], "counting_cpu_s": counting,
+               "training_cpu_s": last["cpu_s"], "training_wall_s": last["wall_s"], "history": fitted["history"]}
     more, claims, figure = check_pmi(fitted, pairs, counts, options)
     figures = ["train_pmi.png"] if figure else []
     if figure:

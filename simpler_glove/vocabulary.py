@@ -45,7 +45,7 @@ class Part(list):
 
 
 def read_tagged(line: str) -> list[str]:
-    """Words of a line 'word/tag  word/tag' of the People's Daily corpus; family and given name (nr nr) become one word."""
+    """Words of a line 'word/tag  word/tag' of the People's Daily corpus; family + given name (nr nr) become one word."""
     words, family = [], ""
     for token in line.translate(HALF_WIDTH).split():
         word, _, tag = token.rpartition("/")
@@ -78,7 +78,7 @@ SPLITTERS = {"peoples-daily-199801": read_tagged, "sotu": read_english, "text8":
 def read_documents(sources: Iterable, segment: bool = False, data_dir: Path | None = None) -> Iterator[list[str]]:
     """Lists of words, one a document (a line), of corpora given by path (plain, .gz, .xz, .bz2) or registered name.
 
-    Raises OSError for a file that is not there or cut short and ValueError, naming file and byte, for text not in UTF-8.
+    Raises OSError for a file not there or cut short and ValueError, naming file and byte, for text not in UTF-8.
     """
     for source in map(str, sources):
         split = read_chinese if segment else str.split
@@ -188,7 +188,8 @@ def plot_frequencies(words: np.ndarray, counts: np.ndarray) -> Figure:
     axes = figure.subplots()
     axes.loglog(np.arange(1, len(counts) + 1), counts)
     axes.loglog([1, len(counts)], [counts[0], counts[0] / len(counts)], "k--", linewidth=0.8)
-    axes.annotate("1/rank", (len(counts) ** .5, counts[0] / len(counts) ** .5), xytext=(5, 5), textcoords="offset points")
+    middle = len(counts) ** .5
+    axes.annotate("1/rank", (middle, counts[0] / middle), xytext=(5, 5), textcoords="offset points")
     axes.set(xlabel="rank", ylabel="occurrences")
     return figure
 
@@ -210,13 +211,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {

@@ -112,9 +112,9 @@ def main(argv=None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--author", type=Path, default=os.environ.get("SIMPLER_GLOVE_BUILD"))
-    parser.add_argument("--epochs", type=int, default=30, help="of the author's C; fewer than 30 are extrapolated, and say so")
+    parser.add_argument("--epochs", type=int, default=30, help="of the author's C; fewer than 30 are extrapolated")
     parser.add_argument("--compare-counts", action="store_true", help="every pair count with the C program's")
-    parser.add_argument("--options", nargs="*", default=['{"unseen_weight": 0}'], help="JSON arguments of fit, one run each")
+    parser.add_argument("--options", nargs="*", default=['{"unseen_weight": 0}'], help="JSON for fit, one run each")
     parser.add_argument("--gensim-epochs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -168,7 +168,8 @@ def main(argv=None) -> dict:
                 note("author_training", {
                     **slim(trained), "epochs": args.epochs, "cpu_s_per_epoch": per_epoch,
                     "loss": objective(vectors, vectors, data)[0],
-                    "printed": [line.split("cost:")[1].strip() for line in trained["err"].splitlines() if "cost:" in line],
+                    "printed": [line.split("cost:")[1].strip() for line in trained["err"].splitlines()
+                                if "cost:" in line],
                     "total_30_epochs_cpu_s": rows["author_counting"]["cpu_s"] + 30 * per_epoch,
                     "total_is": "measured" if args.epochs == 30 else f"extrapolated from {args.epochs} epochs",
                     **quality(words, vectors)})
@@ -188,7 +189,8 @@ def main(argv=None) -> dict:
             try:
                 trained = run(ours + [GENSIM, args.corpus, folder / "gensim.npz", args.gensim_epochs, args.seed + 1])
                 with np.load(folder / "gensim.npz") as saved:
-                    note("gensim", {**slim(trained), "epochs": args.gensim_epochs, **quality(saved["words"], saved["vectors"])})
+                    note("gensim", {**slim(trained), "epochs": args.gensim_epochs,
+                                    **quality(saved["words"], saved["vectors"])})
             except OSError as error:
                 note("gensim", f"not run ({str(error)[-200:]})")
     return rows
