@@ -100,7 +100,7 @@ def check(histories: dict[str, list[dict]]) -> tuple[dict, list]:
                "history": {name: history for name, history in histories.items() if not name.startswith("GloVe")},
                "loss_ratio_scale_10": ratio, "epochs": epochs}
     return metrics, [
-        {"id": "C7.7", "claim": "AdaGrad in GloVe's order (step first) gives NaN on this loss, accumulating first does not",
+        {"id": "C7.7", "claim": "AdaGrad in GloVe's order (step first) gives NaN on this loss, sums first do not",
          "expected": "NaN; no NaN", "holds": plain and stable,
          "measured": f"NaN in: {'; '.join(broken) or 'none'}; accumulating first: {'never' if stable else 'NaN too'}"},
         {"id": "C7.12", "claim": "AdaGrad hardly feels a loss multiplied by 10", "expected": "loss within 10 %",
@@ -127,7 +127,7 @@ def plot_loss(histories: dict[str, list[dict]]) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or known corpora, as in train.py")
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="files or known corpora, as in train.py")
     parser.add_argument("--epochs", type=int, default=6, help="passes of AdaGrad (the article: 25 to 30)")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")
     add_house_flags(parser)

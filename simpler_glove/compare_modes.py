@@ -68,7 +68,7 @@ def check(scores: dict[str, dict]) -> list:
              for mode, parts in scores.items()}
     asked = scores["shared"]["syntactic"][1]
     text = ", ".join(f"{mode} {100 * part['syntactic']:.1f} %" for mode, part in share.items())
-    claim = {"id": "C7.13", "claim": "concatenated vectors do better on syntactic analogies, summed ones as well as shared",
+    claim = {"id": "C7.13", "claim": "on syntactic analogies concat does better, sum as well as shared",
              "expected": "concat > shared, sum ≈ shared", "holds": None,
              "measured": f"{text} of {asked} syntactic questions"}
     rate = share["shared"]["syntactic"]

@@ -76,7 +76,7 @@ def plot_norms(vectors: np.ndarray) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or known corpora, as in train.py")
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="files or known corpora, as in train.py")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")
     parser.add_argument("--sweeps", type=int, default=4, help="passes over the pairs")
     parser.add_argument("--threads", type=int, default=2, help="1 repeats byte for byte")

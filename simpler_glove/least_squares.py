@@ -124,7 +124,8 @@ def in_threads(threads: int, work, items: list) -> list:
         finally:
             stop.set()
             for worker in workers:
-                worker.join()
+                if worker.is_alive():
+                    worker.join()
     if errors:
         raise errors[0]
     return results
@@ -206,7 +207,7 @@ def plot_steps(histories: dict[int, list[dict]]) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="text files or known corpora, as in train.py")
+    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help="files or known corpora, as in train.py")
     parser.add_argument("--documents", type=int, default=5000, help="lines taken of the corpus")
     parser.add_argument("--sweeps", type=int, default=5, help="passes over the words")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector")

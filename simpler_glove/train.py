@@ -135,7 +135,9 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
     if not held_out.any():
         return {}, [{"id": "C7.3", "claim": CLAIM_PMI, "expected": "close", "holds": None,
                      "measured": f"no pair met {least} times in a corpus this small"}], None
-    blind = fit(part(~held_out), counts, **{**options, "report": None, "measure": False})
+    blind = fit(part(~held_out), counts, **options, measure=False)
+    if blind["interrupted"]:
+        raise KeyboardInterrupt
     inner, pmi = inner_and_pmi(fitted, part(frequent), counts, pairs.data.sum(dtype=np.int64))
     unseen = inner_and_pmi(blind, part(held_out), counts, pairs.data.sum(dtype=np.int64))
     metrics = {"pmi_correlation_frequent": float(np.corrcoef(inner, pmi)[0, 1]),
@@ -144,7 +146,7 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
     return metrics, [{
         "id": "C7.3", "claim": CLAIM_PMI, "expected": "close (correlation above 0.8, held out above 0.5)",
         "measured": f"correlation {metrics['pmi_correlation_frequent']:.3f} on {frequent.sum()} pairs seen ≥ {least} "
-                    f"times, {metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them left out of training",
+                    f"times, {metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them held out",
         "holds": metrics["pmi_correlation_frequent"] > 0.8 and metrics["pmi_correlation_held_out"] > 0.5}
     ], plot_pmi(inner, pmi)
 
@@ -187,8 +189,8 @@ def parse_args(argv=None) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     if not args.memory > 0:
         parser.error(f"--memory {args.memory}: must be a positive number of GB")
-    if args.solver == "adagrad" and args.unseen_weight and "--unseen-weight" in (argv or sys.argv):
-        parser.error("--unseen-weight: AdaGrad visits seen pairs only; use --solver cg")
+    if args.export and not args.export.absolute().parent.is_dir():
+        parser.error(f"--export {args.export}: there is no directory {args.export.absolute().parent}")
     return args
 
 
@@ -241,6 +243,8 @@ def main(argv=None) -> dict:
     fitted = fit(pairs, counts, **options, report=lambda h: print(
         f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, "
         f"{h['wall_s']:.1f} s"))
+    if not fitted["history"]:
+        raise KeyboardInterrupt                        # before the end of the first sweep: nothing to save
     config = {**options, "corpus": [str(name) for name in args.corpus], "window": args.window,
               "min_count": args.min_count, "sweeps_done": len(fitted["history"])}
     save_vectors(args.out_dir / "vectors.npz", words, fitted["vectors"], counts, config)

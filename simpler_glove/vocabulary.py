@@ -45,7 +45,7 @@ class Part(list):
 
 
 def read_tagged(line: str) -> list[str]:
-    """Words of a line 'word/tag  word/tag' of the People's Daily corpus; family + given name (nr nr) become one word."""
+    """Words of a line 'word/tag  word/tag' of the People's Daily; family + given name (nr nr) become one word."""
     words, family = [], ""
     for token in line.translate(HALF_WIDTH).split():
         word, _, tag = token.rpartition("/")
@@ -102,7 +102,10 @@ def read_documents(sources: Iterable, segment: bool = False, data_dir: Path | No
                         raise ValueError(f"{path}: byte {position + error.start} is not UTF-8; convert the file first"
                                          ) from None
                     position += len(line)
-                    yield Part(words) if goes_on and not line.endswith(b"\n") else words
+                    goes_on = goes_on and not line.endswith(b"\n")
+                    yield Part(words) if goes_on else words
+                if position and goes_on:
+                    yield []                                   # the file ends within a part: so does its document
         except (EOFError, lzma.LZMAError) as error:
             raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
         except FileNotFoundError:
