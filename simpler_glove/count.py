@@ -66,7 +66,7 @@ def merge_runs(keys: list[np.ndarray], totals: list[np.ndarray], memory: float) 
         block = block[order]
         starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
         merged_keys.append(block[starts])
-        merged_totals.append(np.add.reduceat(amounts[order], starts))
+        merged_totals.append(np.add.reduceat(amounts[order], starts, dtype=np.int32))
     return np.concatenate(merged_keys), np.concatenate(merged_totals)
 
 
