@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,30 @@ def quality(words: np.ndarray, vectors: np.ndarray) -> dict:
             **{f"analogies_{name}": float(np.mean(hits)) for name, hits in sections.items()}}
 
 
+def plot(rows: dict) -> Figure:
+    """Loss over CPU time from the text file on: the author's C (mean of each epoch, as it prints) and ours (exact)."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    curves = {}
+    if isinstance(rows.get("author_training"), dict):
+        author, counting = rows["author_training"], rows["author_counting"]["cpu_s"]
+        epochs = np.arange(1, len(author["printed"]) + 1)
+        curves["author's C"] = counting + epochs * author["cpu_s_per_epoch"], list(map(float, author["printed"]))
+    for name, row in rows.items():
+        options = json.loads(name[5:]) if name.startswith("ours {") else {"unseen_weight": 0.001}
+        if options.get("solver") == "adagrad" or (options.get("unseen_weight") == 0 and not options["seed"]):
+            before = row["cpu_s"] - row["history"][-1]["cpu_s"]
+            label = "our AdaGrad" if "solver" in options else "our least squares"
+            curves[label] = tuple(zip(*[(before + point["cpu_s"], point["loss"]) for point in row["history"]]))
+    for name, (seconds, losses) in curves.items():
+        line, = axes.plot(seconds, losses, "o-", markersize=3)
+        axes.annotate(name, (seconds[-1], losses[-1]), xytext=(5, 3), textcoords="offset points",
+                      color=line.get_color())
+    axes.set(xlabel="CPU time from the text file on, all threads [s]", ylabel="loss per record (eq. 19 weights)",
+             xscale="log", yscale="log", title=f"{rows['corpus']}, {rows['bytes'] / 1e6:.1f} MB", xlim=(None, 700))
+    return figure
+
+
 def main(argv=None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
@@ -118,6 +143,7 @@ def main(argv=None) -> dict:
     parser.add_argument("--gensim-epochs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--figure", type=Path, help="PNG of loss over CPU time")
     parser.add_argument("--scratch", type=Path)
     args = parser.parse_args(argv)
     rows = {"corpus": args.corpus.name, "bytes": args.corpus.stat().st_size, "load": os.getloadavg()}
@@ -193,6 +219,8 @@ def main(argv=None) -> dict:
                                     **quality(saved["words"], saved["vectors"])})
             except OSError as error:
                 note("gensim", f"not run ({str(error)[-200:]})")
+    if args.figure:
+        plot(rows).savefig(args.figure, dpi=150)
     return rows
 
 
