@@ -3,7 +3,7 @@
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 Run:     python simpler_glove/compare_modes.py          (State of the Union addresses; --quick for a look)
          python simpler_glove/compare_modes.py big.txt.xz
-Time:    TIME on 2 cores (AMD EPYC), 0.5 GB
+Time:    15 s on 2 cores (AMD EPYC), 0.3 GB
 
 Symbols: v_i → centre   v̂_j → context   shared: v = v̂ (the article)   concat: [v, v̂]   sum: v + v̂
 Differs from the article: the modes are in the author's program (December 2017), his remark in its README.

@@ -2,7 +2,7 @@
 
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 Run:     python simpler_glove/least_squares.py          (5,000 lines of People's Daily; --quick for a look)
-Time:    TIME on 2 cores (AMD EPYC), 0.3 GB
+Time:    20 s on 2 cores (AMD EPYC), 0.2 GB
 
 Symbols: v_i → vectors (eq. 8)   PMI(w_i, w_j) → targets (eq. 15)   λ_ij = min(1, x_ij/x_max)^α → weights (eq. 19)
          x_ij → pairs (count.py)   w0 → unseen_weight, λ → penalty (both ours)
@@ -197,9 +197,10 @@ def plot_steps(histories: dict[int, list[dict]]) -> Figure:
     for steps, history in histories.items():
         points = [(point["cpu_s"], point["loss"]) for point in history]
         line, = axes.plot(*zip(*points), "o-", markersize=3)
-        axes.annotate(f"{steps} steps", points[-1], xytext=(4, 0), textcoords="offset points", color=line.get_color())
+        axes.annotate(f"{steps} step{'s' * (steps > 1)}", points[-1], xytext=(4, 0), textcoords="offset points",
+                      color=line.get_color())
     axes.set(xlabel="CPU time [s]", ylabel="loss per record (eq. 19 weights)", yscale="log")
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     return figure
 
 

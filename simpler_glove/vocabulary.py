@@ -192,7 +192,7 @@ def plot_frequencies(words: np.ndarray, counts: np.ndarray) -> Figure:
     axes.loglog(np.arange(1, len(counts) + 1), counts)
     axes.loglog([1, len(counts)], [counts[0], counts[0] / len(counts)], "k--", linewidth=0.8)
     middle = len(counts) ** .5
-    axes.annotate("1/rank", (middle, counts[0] / middle), xytext=(5, 5), textcoords="offset points")
+    axes.annotate("1/rank", (middle, counts[0] / middle), xytext=(-40, -15), textcoords="offset points")
     axes.set(xlabel="rank", ylabel="occurrences")
     return figure
 
