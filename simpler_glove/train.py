@@ -38,13 +38,13 @@ CLAIM_PMI = "the inner product of two word vectors is the PMI of the words in th
 def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shared", solver: str = "cg",
         sweeps: int = 4, steps: int = 3, unseen_weight: float = 0.001, penalty: float = 0.1, x_max: float = 100,
         alpha: float = 0.75, truncate: bool = True, threads: int = 2, seed: int = 0, report=None,
-        measure: bool = True, **adagrad) -> dict:
+        measure: bool = True, keep_interrupted: bool = False, **adagrad) -> dict:
     """Fit word vectors to the PMI of the counted pairs.
 
     pairs: (n, n) lower triangle of counts (count_pairs); counts: (n,) of the words. mode: shared (one vector per word,
     the article), concat or sum (centre and context vectors). threads=1 repeats byte for byte, two race by design.
     Returns vectors (n, d) float32 (concat: 2d), centre, context, history [{sweep, loss, unseen, cpu_s, wall_s}],
-    interrupted (Ctrl-C: the vectors are those of the last finished sweep).
+    interrupted (with keep_interrupted Ctrl-C ends the fit, and the vectors are those of the last finished sweep).
     """
     size = len(counts)
     if dim > size:
@@ -73,11 +73,13 @@ def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shar
                 spent = {"sweep": number, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
                 if measure or number == sweeps:
                     spent["loss"], spent["unseen"] = objective(target, source, data, threads)
-                history.append(spent)
                 finished = [table.copy() for table in tables]
+                history.append(spent)
                 if report:
                     report(spent)
         except KeyboardInterrupt:
+            if not keep_interrupted or not history:
+                raise
             interrupted = True
     centre, context = finished[0], finished[-1]
     vectors = {"shared": lambda: centre, "sum": lambda: centre + context,
@@ -136,8 +138,6 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
         return {}, [{"id": "C7.3", "claim": CLAIM_PMI, "expected": "close", "holds": None,
                      "measured": f"no pair met {least} times in a corpus this small"}], None
     blind = fit(part(~held_out), counts, **options, measure=False)
-    if blind["interrupted"]:
-        raise KeyboardInterrupt
     inner, pmi = inner_and_pmi(fitted, part(frequent), counts, pairs.data.sum(dtype=np.int64))
     unseen = inner_and_pmi(blind, part(held_out), counts, pairs.data.sum(dtype=np.int64))
     metrics = {"pmi_correlation_frequent": float(np.corrcoef(inner, pmi)[0, 1]),
@@ -240,11 +240,9 @@ def main(argv=None) -> dict:
         "sweeps": args.sweeps or (4 if args.solver == "cg" else 2 if args.quick else 30), "threads": args.threads,
         "unseen_weight": args.unseen_weight if args.solver == "cg" else 0.0, "truncate": not args.no_truncate,
         "seed": args.seed}
-    fitted = fit(pairs, counts, **options, report=lambda h: print(
+    fitted = fit(pairs, counts, **options, keep_interrupted=True, report=lambda h: print(
         f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, "
         f"{h['wall_s']:.1f} s"))
-    if not fitted["history"]:
-        raise KeyboardInterrupt                        # before the end of the first sweep: nothing to save
     config = {**options, "corpus": [str(name) for name in args.corpus], "window": args.window,
               "min_count": args.min_count, "sweeps_done": len(fitted["history"])}
     save_vectors(args.out_dir / "vectors.npz", words, fitted["vectors"], counts, config)

@@ -21,6 +21,7 @@ import re
 import sys
 import tempfile
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -106,7 +107,7 @@ def read_documents(sources: Iterable, segment: bool = False, data_dir: Path | No
                     yield Part(words) if goes_on else words
                 if position and goes_on:
                     yield []                                   # the file ends within a part: so does its document
-        except (EOFError, lzma.LZMAError) as error:
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
             raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
         except FileNotFoundError:
             raise OSError(f"{source}: no such file, nor a corpus known by name ({', '.join(SPLITTERS)})") from None

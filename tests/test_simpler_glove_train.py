@@ -104,6 +104,9 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"some words " * 1000)[:40])
     with pytest.raises(OSError, match=r"cut\.gz: compressed file is cut short"):
         list(read_documents([tmp_path / "cut.gz"]))
+    (tmp_path / "plain.gz").write_bytes(b"plain text")
+    with pytest.raises(OSError, match=r"plain\.gz: compressed file is cut short or damaged"):
+        list(read_documents([tmp_path / "plain.gz"]))
     with pytest.raises(ValueError, match="corpus is empty"):
         build_vocabulary([[], []])
     with pytest.raises(ValueError, match="no word occurs 5 times .the most frequent one: 2."):
@@ -233,7 +236,9 @@ def test_interrupted_fit_keeps_the_last_finished_sweep(small):
         if history["sweep"] == 2:
             raise KeyboardInterrupt
 
-    cut = fit(pairs, counts, 8, threads=1, report=stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(pairs, counts, 8, threads=1, report=stop)
+    cut = fit(pairs, counts, 8, threads=1, report=stop, keep_interrupted=True)
     assert cut["interrupted"] and len(cut["history"]) == 2
     assert cut["vectors"].tobytes() == fit(pairs, counts, 8, threads=1, sweeps=2)["vectors"].tobytes()
 
