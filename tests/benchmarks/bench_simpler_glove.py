@@ -1,0 +1,228 @@
+"""simpler_glove beside the author's C (bojone/simpler_glove) and gensim: CPU time, memory, loss and quality in one run.
+
+Run:  python tests/benchmarks/bench_simpler_glove.py CORPUS.txt --author PATH/build --epochs 30 --out bench.json
+      (CORPUS.txt: plain text, a document a line; the author's programs also by SIMPLER_GLOVE_BUILD; gensim if installed
+      and --gensim-epochs is given). A peer that is not there gives a row that says "not run".
+Every stage is a process of its own, interpreter start and imports included; CPU time is user + system of all threads,
+memory the largest resident set. Losses are exact, computed by one function from the saved vectors.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from data.download import fetch  # noqa: E402
+from simpler_glove.count import load_corpus  # noqa: E402
+from simpler_glove.least_squares import PairTargets, objective  # noqa: E402
+
+COUNT = """import sys; sys.path.insert(0, sys.argv[1])
+from simpler_glove.count import load_corpus
+words, counts, pairs, _ = load_corpus([sys.argv[2]])
+"""
+TRAIN = COUNT + """
+import json
+from simpler_glove.train import fit, save_vectors
+options = json.loads(sys.argv[4])
+result = fit(pairs, counts, **options, report=lambda h: print(json.dumps(h), flush=True))
+save_vectors(sys.argv[3], words, result["vectors"], counts, options)
+"""
+GENSIM = """import sys, json, numpy as np
+from gensim.models import Word2Vec
+model = Word2Vec(corpus_file=sys.argv[1], vector_size=128, window=10, negative=5, sg=1, min_count=5, workers=2,
+                 epochs=int(sys.argv[3]), seed=int(sys.argv[4]))
+np.savez(sys.argv[2], words=np.array(model.wv.index_to_key), vectors=model.wv.vectors)
+"""
+
+
+def run(command: list, stdin: Path | None = None, stdout: Path | None = None) -> dict:
+    """{cpu_s, wall_s, peak_mb, out, err} of one process."""
+    with open(stdin or os.devnull, "rb") as source, open(stdout, "wb") if stdout else tempfile.TemporaryFile() as out, \
+            tempfile.TemporaryFile() as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(list(map(str, command)), stdin=source, stdout=out, stderr=err)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        err.seek(0)
+        text = err.read().decode(errors="replace")
+        if process.returncode:
+            raise OSError(f"{command[0]} failed ({process.returncode}): {text[-500:]}")
+        result = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall, "peak_mb": used.ru_maxrss / 1024, "err": text}
+        if not stdout:
+            out.seek(0)
+            result["out"] = out.read().decode()
+    return result
+
+
+def slim(measured: dict) -> dict:
+    return {key: round(measured[key], 2) for key in ("cpu_s", "wall_s", "peak_mb")}
+
+
+def author_counts(path: Path, size: int):
+    """(rows, columns, counts) of the C program's records with word1 > word2, in our order."""
+    records = np.fromfile(path, np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f8")]))
+    records = records[records["i"] > records["j"]]
+    order = np.argsort((records["i"].astype(np.int64) - 1) * size + records["j"] - 1)
+    return records["i"][order] - 1, records["j"][order] - 1, records["x"][order].astype(np.int64)
+
+
+def quality(words: np.ndarray, vectors: np.ndarray) -> dict:
+    """WordSim-353 Spearman and analogy accuracy (questions-words, 30,000 most frequent words), cosine."""
+    rank = {word: i for i, word in enumerate(words.tolist())}
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    human, model = [], []
+    for line in Path(fetch("wordsim353")).read_text(encoding="utf-8").splitlines():
+        fields = line.lower().split("\t")
+        if len(fields) >= 3 and fields[0] in rank and fields[1] in rank:
+            human.append(float(fields[2]))
+            model.append(unit[rank[fields[0]]] @ unit[rank[fields[1]]])
+    top, right, sections = unit[:30000], 0, {}
+    questions, kinds, kind = [], [], ""
+    for line in Path(fetch("questions-words")).read_text(encoding="utf-8").splitlines():
+        if line.startswith(":"):
+            kind = line[2:]
+            continue
+        four = [rank.get(word, 30000) for word in line.lower().split()]
+        if max(four) < 30000:
+            questions.append(four)
+            kinds.append(kind)
+    asked = np.array(questions).reshape(-1, 4)
+    for start in range(0, len(asked), 512):
+        a, b, c, d = asked[start:start + 512].T
+        scores = (top[b] - top[a] + top[c]) @ top.T
+        scores[np.arange(len(a))[:, None], np.stack([a, b, c], 1)] = -np.inf
+        for kind, hit in zip(kinds[start:], scores.argmax(1) == d):
+            sections.setdefault("syntactic" if kind.startswith("gram") else "semantic", []).append(hit)
+            right += hit
+    return {"wordsim353": float(spearmanr(human, model)[0]), "wordsim353_pairs": len(human),
+            "analogies": float(right / max(len(asked), 1)), "analogy_questions": len(asked),
+            **{f"analogies_{name}": float(np.mean(hits)) for name, hits in sections.items()}}
+
+
+def plot(rows: dict) -> Figure:
+    """Loss over CPU time from the text file on: the author's C (mean of each epoch, as it prints) and ours (exact)."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    curves = {}
+    if isinstance(rows.get("author_training"), dict):
+        author, counting = rows["author_training"], rows["author_counting"]["cpu_s"]
+        epochs = np.arange(1, len(author["printed"]) + 1)
+        curves["author's C"] = counting + epochs * author["cpu_s_per_epoch"], list(map(float, author["printed"]))
+    for name, row in rows.items():
+        options = json.loads(name[5:]) if name.startswith("ours {") else {"unseen_weight": 0.001}
+        if options.get("solver") == "adagrad" or (options.get("unseen_weight") == 0 and not options["seed"]):
+            before = row["cpu_s"] - row["history"][-1]["cpu_s"]
+            label = "our AdaGrad" if "solver" in options else "our least squares"
+            curves[label] = tuple(zip(*[(before + point["cpu_s"], point["loss"]) for point in row["history"]]))
+    for name, (seconds, losses) in curves.items():
+        line, = axes.plot(seconds, losses, "o-", markersize=3)
+        axes.annotate(name, (seconds[-1], losses[-1]), xytext=(5, 3), textcoords="offset points",
+                      color=line.get_color())
+    axes.set(xlabel="CPU time from the text file on, all threads [s]", ylabel="loss per record (eq. 19 weights)",
+             xscale="log", yscale="log", title=f"{rows['corpus']}, {rows['bytes'] / 1e6:.1f} MB", xlim=(None, 700))
+    return figure
+
+
+def main(argv=None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--author", type=Path, default=os.environ.get("SIMPLER_GLOVE_BUILD"))
+    parser.add_argument("--epochs", type=int, default=30, help="of the author's C; fewer than 30 are extrapolated")
+    parser.add_argument("--compare-counts", action="store_true", help="every pair count with the C program's")
+    parser.add_argument("--options", nargs="*", default=['{"unseen_weight": 0}'], help="JSON for fit, one run each")
+    parser.add_argument("--gensim-epochs", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--figure", type=Path, help="PNG of loss over CPU time")
+    parser.add_argument("--scratch", type=Path)
+    args = parser.parse_args(argv)
+    rows = {"corpus": args.corpus.name, "bytes": args.corpus.stat().st_size, "load": os.getloadavg()}
+
+    def note(name, row):
+        rows[name] = row
+        print(f"{name}: {json.dumps(row, default=float)}", flush=True)
+        args.out.write_text(json.dumps(rows, indent=1, default=float) + "\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        folder = Path(folder)
+        ours = [sys.executable, "-c"]
+        note("ours_counting", slim(run(ours + [COUNT, ROOT, args.corpus])))
+        words, counts, pairs, _ = load_corpus([args.corpus])
+        data = None
+        if args.author:
+            build = Path(args.author)
+            steps = [run([build / "vocab_count", "-min-count", 5, "-verbose", 0], args.corpus, folder / "vocab.txt"),
+                     run([build / "cooccur", "-memory", 4, "-vocab-file", folder / "vocab.txt", "-window-size", 10,
+                          "-verbose", 0, "-overflow-file", folder / "overflow"], args.corpus, folder / "pairs.bin"),
+                     run([build / "shuffle", "-memory", 4, "-verbose", 0, "-temp-file", folder / "temp_shuffle"],
+                         folder / "pairs.bin", folder / "shuffled.bin")]
+            note("author_counting", {**{key: round(sum(step[key] for step in steps), 2) for key in ("cpu_s", "wall_s")},
+                                     "peak_mb": max(step["peak_mb"] for step in steps)})
+            rows["counting_ratio"] = rows["author_counting"]["cpu_s"] / rows["ours_counting"]["cpu_s"]
+            if args.compare_counts:
+                theirs = [line.split() for line in (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()]
+                i, j, x = author_counts(folder / "pairs.bin", len(words))
+                mine = pairs.tocoo()
+                note("equal_to_author", {
+                    "words": [word for word, _ in theirs] == words.tolist(),
+                    "word_counts": [int(count) for _, count in theirs] == counts.tolist(),
+                    "pair_counts": bool(np.array_equal(i, mine.row) and np.array_equal(j, mine.col)
+                                        and np.array_equal(x, mine.data)), "pairs": int(pairs.nnz)})
+                del mine, i, j, x
+            (folder / "pairs.bin").unlink()
+            if args.epochs:
+                trained = run([build / "glove", "-threads", 2, "-vector-size", 128, "-iter", args.epochs, "-eta", 0.1,
+                               "-x-max", 100, "-alpha", 0.75, "-input-file", folder / "shuffled.bin", "-vocab-file",
+                               folder / "vocab.txt", "-save-file", folder / "author", "-verbose", 1, "-binary", 0,
+                               "-model", 0])
+                lines = (folder / "author.txt").read_text(encoding="utf-8").splitlines()
+                read = dict(line.split(" ", 1) for line in lines if line.count(" ") >= 128)
+                vectors = np.array([np.array(read[word].split()[:128], np.float32) if word in read else np.zeros(128)
+                                    for word in words.tolist()], np.float32)
+                data = PairTargets(pairs, counts)
+                per_epoch = trained["cpu_s"] / args.epochs
+                note("author_training", {
+                    **slim(trained), "epochs": args.epochs, "cpu_s_per_epoch": per_epoch,
+                    "loss": objective(vectors, vectors, data)[0],
+                    "printed": [line.split("cost:")[1].strip() for line in trained["err"].splitlines()
+                                if "cost:" in line],
+                    "total_30_epochs_cpu_s": rows["author_counting"]["cpu_s"] + 30 * per_epoch,
+                    "total_is": "measured" if args.epochs == 30 else f"extrapolated from {args.epochs} epochs",
+                    **quality(words, vectors)})
+        else:
+            note("author_counting", "not run")
+        for options in args.options:
+            options = {"seed": args.seed, **json.loads(options)}
+            trained = run(ours + [TRAIN, ROOT, args.corpus, folder / "ours.npz", json.dumps(options)])
+            with np.load(folder / "ours.npz") as saved:
+                vectors = saved["vectors"]
+            history = [json.loads(line) for line in trained["out"].splitlines()]
+            row = {**slim(trained), "loss": history[-1]["loss"], "history": history, **quality(words, vectors)}
+            if "author_training" in rows:
+                row["times_less_cpu"] = rows["author_training"]["total_30_epochs_cpu_s"] / trained["cpu_s"]
+            note(f"ours {json.dumps(options)}", row)
+        if args.gensim_epochs:
+            try:
+                trained = run(ours + [GENSIM, args.corpus, folder / "gensim.npz", args.gensim_epochs, args.seed + 1])
+                with np.load(folder / "gensim.npz") as saved:
+                    note("gensim", {**slim(trained), "epochs": args.gensim_epochs,
+                                    **quality(saved["words"], saved["vectors"])})
+            except OSError as error:
+                note("gensim", f"not run ({str(error)[-200:]})")
+    if args.figure:
+        plot(rows).savefig(args.figure, dpi=150)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
