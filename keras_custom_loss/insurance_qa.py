@@ -90,7 +90,9 @@ def make_ids(questions: list, answers: list, language: str, size: int, lengths: 
 
 
 class Triplets(keras.utils.PyDataset):
-    """Batches ((question, right, wrong, right id, wrong id, all right ids), dummy y); drawn anew every epoch."""
+    """Batches of (inputs, dummy y), drawn anew every epoch: question, right answer and one random wrong answer; with
+    `hard` question, right answer, the id of that answer and the ids of all right answers (the wrong ones are those of
+    the other rows)."""
 
     def __init__(self, rows: list, question_ids, answer_ids, batch_size: int, hard: bool, seed: int):
         super().__init__()
@@ -110,13 +112,12 @@ class Triplets(keras.utils.PyDataset):
     def __getitem__(self, number):
         chosen = self.order[number * self.batch_size:(number + 1) * self.batch_size]
         right = np.array([self.generator.choice(self.rows[i][1]) for i in chosen])
-        wrong = (np.array([self.generator.choice(self.rows[i][2]) for i in chosen]) if self.hard
-                 else self.generator.integers(len(self.answer_ids), size=len(chosen)))
         dummy = np.zeros((len(chosen), 1), "float32")  # never looked at
-        inputs = self.question_ids[chosen], self.answer_ids[right], self.answer_ids[wrong]
-        if not self.hard:
-            return inputs, dummy
-        return (*inputs, right[:, None].astype("int32"), wrong[:, None].astype("int32"), self.all_right[chosen]), dummy
+        inputs = self.question_ids[chosen], self.answer_ids[right]
+        if self.hard:
+            return (*inputs, right[:, None].astype("int32"), self.all_right[chosen]), dummy
+        wrong = self.generator.integers(len(self.answer_ids), size=len(chosen))
+        return (*inputs, self.answer_ids[wrong]), dummy
 
 
 def bm25(questions: list, answers: list, language: str, k1: float = 1.5, b: float = 0.75) -> tuple:

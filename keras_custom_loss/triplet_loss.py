@@ -8,7 +8,7 @@ Symbols: q → question (code)   A_right, A_wrong → right, wrong   m → margi
          L = max(0, m + cos(q, A_wrong) − cos(q, A_right))   (the article's second loss; the model's output is L itself)
 Differs from the article: real questions and answers (InsuranceQA, in Chinese or English); the LSTM's outputs are pooled
 over time by their maximum instead of taking the last one; besides one random wrong answer per question (the article),
-all wrong answers of the batch, with one hard one per question, taken together (--negatives hard).
+a second training takes the right answers of the batch's other questions as wrong ones, all of them at once.
 """
 import argparse
 import json
@@ -30,8 +30,8 @@ from insurance_qa import Triplets, bm25, load_corpus, make_ids, rank_scores  # n
 
 HERE = Path(__file__).resolve().parent
 VOCABULARY_SIZE, WORD_SIZE, ENCODE_SIZE = 10000, 128, 64  # the article's
-QUESTION_LENGTH, ANSWER_LENGTH = 14, 64  # tokens kept; a Chinese token is one or two characters
-COLOURS = {"chance": "0.7", "BM25": "C7", "random": "C0", "hard": "C1"}
+QUESTION_LENGTH, ANSWER_LENGTH = 12, 48  # tokens kept; a Chinese token is one or two characters
+COLOURS = {"chance": "0.7", "BM25": "C7", "random": "C0", "hard": "C1", "hard + BM25": "C2"}
 
 
 # ---------------------------------------------------------------- method
@@ -61,23 +61,22 @@ def triplet_loss(right_cosine, wrong_cosine, margin: float = 0.1):
     return ops.relu(margin + wrong_cosine - right_cosine)
 
 
-def batch_triplet_loss(question, right, wrong, right_id, wrong_id, right_ids, margin: float = 0.1):
-    """The loss of every question against all wrong answers of the batch: the mean over those within the margin.
+def batch_triplet_loss(question, right, right_id, right_ids, margin: float = 0.1):
+    """The loss of every question against the right answers of all others: the mean over those within the margin.
 
-    question, right, wrong: codes (N, d); right_id, wrong_id: (N, 1) name the answers; right_ids: (N, R) all right ones
-    of a question, which are no wrong ones for it. Returns (N, 1). Taking only the hardest (the maximum) makes all codes
-    equal within an epoch, where L = m; the mean over the active ones starts gently, then turns hard."""
-    answers = ops.concatenate([right, wrong], axis=0)
-    names = ops.reshape(ops.concatenate([right_id, wrong_id], axis=0), (1, -1, 1))
-    is_right = ops.any(ops.equal(ops.expand_dims(right_ids, 1), names), axis=-1)  # (N, 2N)
-    cosines = ops.matmul(unit(question), ops.transpose(unit(answers)))
+    question, right: codes (N, d); right_id: (N, 1) names the answers; right_ids: (N, R) all right ones of a question,
+    which are no wrong ones for it. Returns (N, 1). Taking only the hardest (the maximum) makes all codes equal within
+    an epoch, where L = m; the mean over the active ones starts gently, then turns hard."""
+    names = ops.reshape(right_id, (1, -1, 1))
+    is_right = ops.any(ops.equal(ops.expand_dims(right_ids, 1), names), axis=-1)  # (N, N)
+    cosines = ops.matmul(unit(question), ops.transpose(unit(right)))
     losses = triplet_loss(cosine(question, right), cosines - 4.0 * ops.cast(is_right, cosines.dtype), margin)
     active = ops.sum(ops.cast(losses > 0, losses.dtype), axis=-1, keepdims=True)
     return ops.sum(losses, axis=-1, keepdims=True) / ops.maximum(active, 1.0)
 
 
 def active_fraction(y_true, y_pred):
-    """Share of questions whose loss is not 0: a metric that reads the loss, because the loss is the output."""
+    """Share of questions whose loss is not 0: a metric that reads the loss, because that is the output."""
     return ops.mean(ops.cast(y_pred > 0, "float32"))
 
 
@@ -97,16 +96,15 @@ def build_models(margin: float, hard: bool, right_width: int = 1, vocabulary_siz
     question_in = keras.Input((question_length,), dtype="int32")
     right_in, wrong_in = (keras.Input((answer_length,), dtype="int32") for _ in range(2))
     question, right = linear(encode(question_in)), encode(right_in)
-    inputs = [question_in, right_in, wrong_in]
     if hard:
-        right_id, wrong_id, right_ids = (keras.Input((width,), dtype="int32") for width in (1, 1, right_width))
-        loss = batch_triplet_loss(question, right, encode(wrong_in), right_id, wrong_id, right_ids, margin)
-        inputs += [right_id, wrong_id, right_ids]
+        inputs = [question_in, right_in, *(keras.Input((width,), dtype="int32") for width in (1, right_width))]
+        loss = batch_triplet_loss(question, right, inputs[2], inputs[3], margin)
     else:
+        inputs = [question_in, right_in, wrong_in]
         loss = triplet_loss(cosine(question, right), cosine(question, encode(wrong_in)), margin)
     model, encoders = keras.Model(inputs, loss), (keras.Model(question_in, question), keras.Model(right_in, right))
     # the trick: the last layer's output is the loss, so the loss function hands it through; the target is a dummy
-    model.compile(keras.optimizers.Adam(2e-3), loss=lambda y_true, y_pred: y_pred, metrics=[active_fraction])
+    model.compile(keras.optimizers.Adam(3e-3), loss=lambda y_true, y_pred: y_pred, metrics=[active_fraction])
     for encoder in encoders:
         encoder.compile("adam", "mse")  # only so that predict works, as in the article
     return model, *encoders
@@ -119,8 +117,8 @@ def normalized(codes: np.ndarray) -> np.ndarray:
 
 def watch(models: tuple, question_ids, right, wrong, margin: float) -> dict:
     """Active fraction and share of right > wrong on triplets that never change."""
-    q, a, w = (normalized(model.predict(ids, batch_size=1024, verbose=0))
-               for model, ids in zip((models[1], models[2], models[2]), (question_ids, right, wrong)))
+    q, a, w = (normalized(model.predict(ids, batch_size=1024, verbose=0)) for model, ids in
+               zip((models[1], models[2], models[2]), (question_ids, right, wrong)))
     gap = np.sum(q * (a - w), axis=1)
     return {"active": float((gap < margin).mean()), "ranked": float((gap > 0).mean())}
 
@@ -138,33 +136,29 @@ def dummy_difference(seed: int) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(*ends))
 
 
-def handwritten_difference(models: tuple, batch: list, margin: float) -> float:
-    """Largest |output of the train model − max(0, m + cos_w − cos_r)| from the encoders' codes in float64 (C2.3)."""
-    q, a, w = (normalized(model.predict(ids, batch_size=1024, verbose=0).astype("float64"))
-               for model, ids in zip((models[1], models[2], models[2]), batch))
-    by_hand = np.maximum(0, margin + np.sum(q * w, 1) - np.sum(q * a, 1))
-    return float(np.abs(models[0].predict(batch, batch_size=1024, verbose=0)[:, 0] - by_hand).max())
-
-
-def inactive_step(models: tuple, batch: list) -> tuple:
-    """(number of triplets beyond the margin, largest change of any weight by one SGD step on them alone) (C2.4)."""
+def check_article_form(models: tuple, batch: list, margin: float) -> tuple:
+    """(largest |output of the train model − float64 formula on the encoders' codes| (C2.3), number of triplets beyond
+    the margin, largest change of any weight by one SGD step on those alone (C2.4))."""
     model = models[0]
-    beyond = np.flatnonzero(model.predict(batch, batch_size=1024, verbose=0)[:, 0] == 0)
+    q, a, w = (normalized(encoder.predict(ids, batch_size=1024, verbose=0).astype("float64"))
+               for encoder, ids in zip((models[1], models[2], models[2]), batch))
+    losses, before = model.predict(batch, batch_size=1024, verbose=0)[:, 0], model.get_weights()
+    difference = np.abs(losses - np.maximum(0, margin + np.sum(q * w, 1) - np.sum(q * a, 1))).max()
+    beyond = np.flatnonzero(losses == 0)
     if not len(beyond):
-        return 0, float("nan")
-    before = model.get_weights()
+        return float(difference), 0, float("nan")
     model.compile(keras.optimizers.SGD(1.0), loss=lambda y_true, y_pred: y_pred)
     model.train_on_batch([part[beyond] for part in batch], np.ones((len(beyond), 1), "float32"))
     change = max(float(np.abs(a - b).max()) for a, b in zip(before, model.get_weights()))
     model.set_weights(before)
-    return len(beyond), change
+    return float(difference), len(beyond), change
 
 
-def train(args, corpus: tuple, hard: bool, epochs: int, limit: int = 1000) -> tuple:
-    """One arm: (models, {quantity: value before training and after each epoch}, active fraction while training)."""
+def train(args, corpus: tuple, hard: bool, epochs: int) -> tuple:
+    """One arm: (models, {quantity: value before training and after each epoch})."""
     splits, encode, answer_ids = corpus
     keras.utils.set_random_seed(args.seed)
-    rows, valid = splits["train"], splits["valid"][:limit]
+    rows, valid = splits["train"], splits["valid"][:1000]
     batches = Triplets(rows, encode([row[0] for row in rows], QUESTION_LENGTH), answer_ids, args.batch_size, hard,
                        args.seed)
     models = build_models(args.margin, hard, batches.all_right.shape[1])
@@ -172,29 +166,21 @@ def train(args, corpus: tuple, hard: bool, epochs: int, limit: int = 1000) -> tu
     right = answer_ids[[row[1][0] for row in valid]]
     wrong = {"random": answer_ids[generator.integers(len(answer_ids), size=len(valid))],
              "given": answer_ids[[row[2][0] for row in valid]]}
-    curves, active = {}, []
+    curves = {}
     for epoch in range(epochs + 1):
         if epoch:
             history = models[0].fit(batches, epochs=1, verbose=0).history
-            active.append(float(history["active_fraction"][0]))
+            curves.setdefault("active while training", []).append(float(history["active_fraction"][0]))
             print(f"{'hard' if hard else 'random'} negatives, epoch {epoch}: loss {history['loss'][0]:.4f}", flush=True)
         for kind in wrong:
             for key, value in watch(models, questions, right, wrong[kind], args.margin).items():
                 curves.setdefault(f"{kind} {key}", []).append(value)
-    return models, curves, active
-
-
-def score_encoders(models: tuple, rows: list, encode, answer_ids) -> tuple:
-    """(top-1 and MRR, codes of all answers): every answer is encoded once, whatever the number of questions."""
-    codes = normalized(models[2].predict(answer_ids, batch_size=1024, verbose=0))
-    asked = normalized(models[1].predict(encode([row[0] for row in rows], QUESTION_LENGTH), batch_size=1024, verbose=0))
-    return rank_scores(rows, lambda i, ids: codes[ids] @ asked[i]), codes
+    return models, curves
 
 
 def find_answers(question: str, model, codes: np.ndarray, encode, answers: list, top: int = 3) -> list:
     """The nearest answers, best first, as [(cosine, text)]; prints them."""
-    ids = encode([question], QUESTION_LENGTH)
-    if not ids.any():
+    if not (ids := encode([question], QUESTION_LENGTH)).any():
         raise ValueError(f"no word of the question {question!r} is in the vocabulary")
     cosines = codes @ normalized(model.predict(ids, verbose=0))[0]
     best = [(float(cosines[i]), answers[i].strip()) for i in np.argsort(-cosines)[:top]]
@@ -235,8 +221,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--ask", metavar="QUESTION", help="answer this, with the last run's weights if any")
     parser.add_argument("--language", choices=("zh", "en"), default="zh", help="of questions and answers")
     parser.add_argument("--margin", type=float, default=0.1, help="m, above 0")
-    parser.add_argument("--epochs", type=int, default=6, help="with hard negatives")
-    parser.add_argument("--random-epochs", type=int, default=4, help="with random negatives, as the article; 0 = none")
+    parser.add_argument("--epochs", type=int, default=3, help="with hard negatives")
+    parser.add_argument("--random-epochs", type=int, default=3, help="with random negatives, as the article; 0 = none")
     parser.add_argument("--batch-size", type=int, default=256, help="questions per step")
     add_house_flags(parser)
     args = parser.parse_args(argv)
@@ -297,19 +283,29 @@ def main(argv=None) -> dict:
         return {"answers": find_answers(args.ask, model, codes, encode, answers)}
     rows = splits["test"]
     chance = float(np.mean([len(right) / (len(right) + len(wrong)) for _, right, wrong in rows]))
-    counts, weights = bm25([row[0] for row in rows], answers, args.language)
-    scores = {"BM25": rank_scores(rows, lambda i, ids: (weights[ids] @ counts[i].T).toarray()[:, 0])}
-    metrics = {"backend": keras.backend.backend(), "language": args.language, "chance_top1": chance,
-               "train_questions": len(splits["train"]), "test_questions": len(rows)}
-    watched, seconds = {}, {}
-    for name, epochs in (("random", args.random_epochs), ("hard", args.epochs)):
-        if not epochs:
-            continue
-        began = time.perf_counter()
-        models, watched[name], metrics[f"{name}_active_while_training"] = train(
-            args, (splits, encode, answer_ids), name == "hard", min(epochs, 2) if args.quick else epochs)
-        scores[name], codes = score_encoders(models, rows, encode, answer_ids)
-        seconds[name] = round(time.perf_counter() - began, 1)
+    tuning = splits["valid"][:300]
+    counts, weights = bm25([row[0] for row in rows + tuning], answers, args.language)
+
+    def lexical(i, ids):
+        return (weights[ids] @ counts[i].T).toarray()[:, 0]
+
+    scores = {"BM25": rank_scores(rows, lexical)}
+    metrics, watched = {"backend": keras.backend.backend(), "language": args.language, "chance_top1": chance,
+                        "train_questions": len(splits["train"]), "test_questions": len(rows)}, {}
+    for name, epochs in [("random", args.random_epochs)] * (args.random_epochs > 0) + [("hard", args.epochs)]:
+        models, watched[name] = train(args, (splits, encode, answer_ids), name == "hard",
+                                      min(epochs, 2) if args.quick else epochs)
+        codes = normalized(models[2].predict(answer_ids, batch_size=1024, verbose=0))  # each answer once
+        asked = normalized(models[1].predict(encode([row[0] for row in rows + tuning], QUESTION_LENGTH), verbose=0))
+        scores[name] = rank_scores(rows, lambda i, ids: codes[ids] @ asked[i])
+
+    def both(weight, first=0):  # cos + weight · BM25 / (that of the best answer in the pool)
+        return lambda i, ids: codes[ids] @ asked[first + i] + weight * lexical(first + i, ids) / top[first + i]
+
+    top = [max(1e-9, lexical(i, right + wrong).max()) for i, (_, right, wrong) in enumerate(rows + tuning)]
+    metrics["bm25_weight"] = max((0.1, 0.2, 0.5, 1.0, 2.0), key=lambda weight: rank_scores(
+        tuning, both(weight, len(rows)))["mrr"])  # chosen on validation questions
+    scores["hard + BM25"] = rank_scores(rows, both(metrics["bm25_weight"]))
     np.savez(saved.with_suffix(".part.npz"), codes=codes, **{f"w{i}": w for i, w in enumerate(models[1].get_weights())})
     os.replace(saved.with_suffix(".part.npz"), saved)
     # C2.3 and C2.4 on the article's own form (one wrong answer each) with the trained weights
@@ -318,36 +314,30 @@ def main(argv=None) -> dict:
     some = splits["valid"][:1000]
     batch = [encode([row[0] for row in some], QUESTION_LENGTH), answer_ids[[row[1][0] for row in some]],
              answer_ids[generator.integers(len(answers), size=len(some))]]
-    beyond, step = inactive_step(article, batch)
-    chance_scores = {"top1": chance, "mrr": float("nan")}
+    by_hand, beyond, step = check_article_form(article, batch, args.margin)
     for name, score in scores.items():
-        metrics |= {f"{name.lower()}_{key}": value for key, value in score.items()}
-    metrics |= {"watched": watched, "arm_seconds": seconds, "handwritten_difference": handwritten_difference(
-        article, batch, args.margin), "dummy_difference": dummy_difference(args.seed),
-        "inactive_triplets": beyond, "inactive_step": step}
-    for name, figure in {"triplet_loss_training.png": plot_training(watched, args.margin),
-                         "triplet_loss_ranking.png": plot_ranking({"chance": chance_scores, **scores})}.items():
-        figure.savefig(args.out_dir / name, dpi=150)
-    first = next(iter(watched))  # the article's arm, unless it was left out
-    active, ranked = watched[first]["random active"], watched[first]["random ranked"]
-    m = metrics
+        metrics |= {f"{name.lower().replace(' + ', '_')}_{key}": value for key, value in score.items()}
+    metrics |= {"watched": watched, "handwritten_difference": by_hand,
+                "dummy_difference": dummy_difference(args.seed), "inactive_triplets": beyond, "inactive_step": step}
+    plot_training(watched, args.margin).savefig(args.out_dir / "triplet_loss_training.png", dpi=150)
+    plot_ranking({"chance": {"top1": chance, "mrr": np.nan}, **scores}).savefig(
+        args.out_dir / "triplet_loss_ranking.png", dpi=150)
+    active, ranked = (next(iter(watched.values()))[f"random {key}"] for key in ("active", "ranked"))
     claims = [
         {"id": "C2.3", "claim": "a loss passed through as the output is the hand-written one; dummy y has no effect",
          "expected": "identical", "measured": f"largest difference to a float64 copy "
-         f"{m['handwritten_difference']:.1e}; of the weights for two dummy y {m['dummy_difference']:g}",
-         "holds": m["handwritten_difference"] < 1e-5 and m["dummy_difference"] == 0},
+         f"{by_hand:.1e}; of the weights for two dummy y {metrics['dummy_difference']:g}",
+         "holds": by_hand < 1e-5 and metrics["dummy_difference"] == 0},
         {"id": "C2.4", "claim": "beyond the margin the gradient is 0; active triplets become fewer and ranking better",
          "expected": "exactly 0; falls; rises",
          "measured": f"{beyond} triplets beyond the margin change the weights by {step:g}; active {active[0]:.3f} → "
                      f"{active[-1]:.3f}, right first {ranked[0]:.3f} → {ranked[-1]:.3f}",
          "holds": bool(step == 0 and active[-1] < active[0] and ranked[-1] > ranked[0])},
     ]
-    print("; ".join(f"{name}: top-1 {score['top1']:.3f}, MRR {score['mrr']:.3f}" for name, score in scores.items())
-          + f"; chance: top-1 {chance:.3f}")
-    results = save_results(args, "triplet_loss", metrics, claims,
-                           ["triplet_loss_training.png", "triplet_loss_ranking.png"], started)
-    if args.ask or args.quick:
-        find_answers(args.ask or rows[0][0], models[1], codes, encode, answers)
+    print("; ".join(f"{name}: top-1 {score['top1']:.3f}, MRR {score['mrr']:.3f}" for name, score in scores.items()))
+    figures = ["triplet_loss_training.png", "triplet_loss_ranking.png"]
+    results = save_results(args, "triplet_loss", metrics, claims, figures, started)
+    find_answers(args.ask or rows[0][0], models[1], codes, encode, answers)
     return results
 
 
