@@ -124,7 +124,8 @@ def run_diabetes(random: np.random.Generator) -> dict:
     """
     x, y, rows, oracle = biased_diabetes()
     w = {"biased": np.ones(len(rows)), "oracle": oracle, "D/(1−D) on age": logistic_weights(x[rows, :1], x[:, :1], 10),
-         "D/(1−D), all columns": logistic_weights(x[rows], x, 10), "D/(1−D), cross-fitted": crossfit_weights(x[rows], x, random), "uLSIF": ulsif_weights(
+         "D/(1−D), all columns": logistic_weights(x[rows], x, 10),
+         "D/(1−D), cross-fitted": crossfit_weights(x[rows], x, random), "uLSIF": ulsif_weights(
              x[rows] / x.std(0), x / x.std(0), random)}
     return {"true_mean": y.mean(), **{name: np.average(y[rows], weights=v) for name, v in w.items()},
             "ess_oracle": effective_sample_share(oracle) * len(rows)}

@@ -50,7 +50,8 @@ def model_zoo(seed: int) -> list:
     return [LogisticRegression(C=1e-4, max_iter=100), LogisticRegression(C=1e-2, max_iter=100),
             LogisticRegression(C=1.0, max_iter=100), LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1),
             GaussianNB(var_smoothing=1e-2), BernoulliNB(), NearestCentroid(),
-            *(DecisionTreeClassifier(max_depth=depth, random_state=seed) for depth in (2, 5, None)), KNeighborsClassifier(1), KNeighborsClassifier(15),
+            *(DecisionTreeClassifier(max_depth=depth, random_state=seed) for depth in (2, 5, None)),
+            KNeighborsClassifier(1), KNeighborsClassifier(15),
             RandomForestClassifier(15, max_depth=6, random_state=seed), ExtraTreesClassifier(15, random_state=seed)]
 
 

@@ -109,8 +109,8 @@ def measure_real_settings(marks: np.ndarray, repeats: int, random: np.random.Gen
             mean, error = np.mean(found, 0), np.std(found, 0) / np.sqrt(repeats)
             predicted = np.mean([predicted_optimism(marks[random.permutation(len(marks))[:count]], rows, random, 200)
                                  for _ in range(30)]) if count > 1 else 0.0
-            table.append({"settings": count, "rows": rows, "validation": mean[0], "predicted": predicted, "test": mean[1],
-                          "reused_test": mean[2], "no_choice": mean[3], "standard_error": error[0],
+            table.append({"settings": count, "rows": rows, "validation": mean[0], "predicted": predicted,
+                          "test": mean[1], "reused_test": mean[2], "no_choice": mean[3], "standard_error": error[0],
                           "test_error": error[1], "no_choice_error": error[3]})
     return table
 
@@ -129,7 +129,8 @@ def plot_optimism(equal: list, real: list) -> Figure:
             axes.plot(k, [row["validation"] for row in part], "o", color=f"C{i}", ms=5)
             axes.plot(k, [row["test"] for row in part], "x", color=f"C{i}", ms=5)
         axes.axhline(0, color="k", lw=0.8)
-        axes.set(xscale="log", xlabel="K, settings tried", ylabel="score of the chosen − its true accuracy", title=title)
+        axes.set(xscale="log", xlabel="K, settings tried", title=title)
+        axes.set_ylabel("score of the chosen − its true accuracy")
         axes.title.set_fontsize(10)
     left.plot([], [], "ko", label="validation set (chose)")
     left.plot([], [], "kx", label="test set (untouched)")
