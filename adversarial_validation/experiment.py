@@ -52,7 +52,7 @@ def model_zoo(seed: int) -> list:
             GaussianNB(var_smoothing=1e-2), BernoulliNB(), NearestCentroid(),
             *(DecisionTreeClassifier(max_depth=depth, random_state=seed) for depth in (2, 5, None)),
             KNeighborsClassifier(1), KNeighborsClassifier(15),
-            RandomForestClassifier(15, max_depth=6, random_state=seed), ExtraTreesClassifier(15, random_state=seed)]
+            RandomForestClassifier(10, max_depth=6, random_state=seed), ExtraTreesClassifier(10, random_state=seed)]
 
 
 def fit_and_mark(x, y, sets: list, seed: int) -> list:
@@ -201,7 +201,7 @@ def plot_breakdown(sweeps: dict) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="draws of every task, at least 2")
+    parser.add_argument("--seeds", type=int, default=8, help="draws of every task, at least 2")
     parser.add_argument("--tasks", default="all", help="comma-separated, of: " + ", ".join(TASKS))
     parser.add_argument("--workers", type=int, default=2, help="processes; 1 stays in this one")
     add_house_flags(parser)
@@ -257,7 +257,7 @@ def main(argv=None) -> dict:
     tables = load_tables(args.data_dir)
     sources = ["cancer"] if args.quick else ["digits", "adult"]
     jobs = [(TASKS[name][0], args.seed + seed, False) for seed in range(seeds) for name in names]
-    sweep_seeds = range(args.seed, args.seed + min(seeds, 4))
+    sweep_seeds = range(args.seed, args.seed + min(seeds, 3))
     jobs += [(f"{source}:select={strength}", seed, True) for source in sources for strength in STRENGTHS
              for seed in sweep_seeds]
     runs = run_all(jobs, tables, args.workers)

@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 ADULT_COLUMNS = ["age", "workclass", "fnlwgt", "education", "education_num", "marital", "occupation", "relationship",
                  "race", "sex", "capital_gain", "capital_loss", "hours", "country", "income"]
 MACRO_COLUMNS = ["emp.var.rate", "cons.price.idx", "cons.conf.idx", "euribor3m", "nr.employed"]   # the time in disguise
-ROWS = 3000          # most rows a side of a task; data sets with more are drawn anew for every seed
+ROWS = 2000          # most rows a side of a task; data sets with more are drawn anew for every seed
 TASKS = {   # name: (recipe, kind of shift, label in the figure)
     "digits": ("digits:select=1", "covariate", "digits, selected"),
     "cancer": ("cancer:select=1", "covariate", "breast cancer, selected"),

@@ -156,7 +156,7 @@ def judge(auc: float, p_value: float, ess: float, rows: int, beyond: float) -> t
         return "no_shift", "no shift that D can see: use a random split (all weights are set to 1)"
     if auc > 0.99 or beyond > 0.2 or ess < 0.01 or ess * rows < 30:
         return "no_overlap", (f"no overlap: {beyond:.0%} of the test rows lie beyond every training row, no weights "
-                              "mend that. Look at the columns above; --drop those that merely name the table; run again")
+                              "mend that. Look at the columns above, --drop those that merely name the table")
     if ess < 0.2:
         return "weights", (f"shift with thin overlap: the weights act as {ess * rows:.0f} rows; expect part of the gap "
                            "to go, and look at the columns above")
