@@ -47,12 +47,14 @@ def image_width(length: int) -> int:
 class CaptchaGenerator:
     """Draws captcha number `index` of `seed`; holds the letters of every face, drawn once.
 
-    classes: the characters of a label. Without `case_sensitive` a label is lower case and either case is drawn.
+    classes: the characters of a label. Without `case_sensitive` a label is lower case and either case is drawn
+    (`mixed_case=False`: only lower case); `label_as_drawn` draws the same images and returns the text as it looks.
     """
 
     def __init__(self, classes: str = string.ascii_lowercase, length: int = 4, seed: int = 0,
-                 case_sensitive: bool = False, mixed_case: bool = True, extra_fonts: tuple = ()):
-        self.classes, self.length, self.seed = classes, length, seed
+                 case_sensitive: bool = False, mixed_case: bool = True, label_as_drawn: bool = False,
+                 extra_fonts: tuple = ()):
+        self.classes, self.length, self.seed, self.label_as_drawn = classes, length, seed, label_as_drawn
         self.width = image_width(length)
         self.forms = {}                                    # label character -> what may be drawn for it
         for character in classes:
@@ -77,10 +79,6 @@ class CaptchaGenerator:
         glyph = Image.new("L", (right - left + 4, bottom - top + 4))
         ImageDraw.Draw(glyph).text((2 - left, 2 - top), form, fill=255, font=font)
         return glyph
-
-    def label(self, index: int) -> str:
-        """The label of image `index`, without drawing it."""
-        return "".join(random.Random((self.seed << 48) + index).choices(self.classes, k=self.length))
 
     def draw(self, index: int) -> tuple[np.ndarray, str]:
         """Image `index`: uint8 array (53, width, 3), and its label."""
@@ -126,15 +124,16 @@ class CaptchaGenerator:
         pixels = np.asarray(image).astype(np.int16)
         start = stream.randrange(self.grain.size - pixels.size)
         pixels += self.grain[start:start + pixels.size].reshape(pixels.shape)
-        return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8), label
+        return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8), "".join(drawn) if self.label_as_drawn else label
 
     def batch(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Images start … start + count − 1, uint8 (count, 53, width, 3), and class numbers int32 (count, length)."""
         images = np.empty((count, HEIGHT, self.width, 3), np.uint8)
         targets = np.empty((count, self.length), np.int32)
+        classes = string.ascii_letters if self.label_as_drawn else self.classes
         for row in range(count):
             images[row], label = self.draw(start + row)
-            targets[row] = [self.classes.index(character) for character in label]
+            targets[row] = [classes.index(character) for character in label]
         return images, targets
 
     @staticmethod
