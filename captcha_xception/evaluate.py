@@ -22,13 +22,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from make_samples import BatchStream
-from predict import load_reader
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from captcha_xception.make_samples import BatchStream
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches import this file, and need no Keras
     import keras
+
+    from captcha_xception.predict import load_reader
 
 HERE = Path(__file__).resolve().parent
 TEST_START = 1 << 40               # training draws images 0, 1, 2 …; the test from here on: never the same image

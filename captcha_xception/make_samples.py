@@ -59,9 +59,8 @@ class CaptchaGenerator:
         self.forms = {}                                    # label character -> what may be drawn for it
         for character in classes:
             both = dict.fromkeys((character.lower(), character.upper()))
-            if case_sensitive or not mixed_case:
-                both = [character]
-            self.forms[character] = [AMBIGUOUS[character]] if character in AMBIGUOUS and not case_sensitive else list(both)
+            both = [character] if case_sensitive or not mixed_case else list(both)
+            self.forms[character] = [AMBIGUOUS[character]] if character in AMBIGUOUS and not case_sensitive else both
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         self.faces = [folder / f"{face}.ttf" for face in FACES] + [Path(font) for font in extra_fonts]
         drawn = dict.fromkeys(form for forms in self.forms.values() for form in forms)
@@ -112,7 +111,7 @@ class CaptchaGenerator:
             slack = max(0.0, (HEIGHT - glyph.height * stretch) / 2)
             centre_y = HEIGHT / 2 + uniform(-0.8, 0.8) * min(slack, 9)
             pen_x += squeeze * advance
-            colour = ink if one_ink else tuple(min(150, max(0, channel + stream.randint(-70, 70))) for channel in ink)
+            colour = ink if one_ink else tuple(min(150, max(0, level + stream.randint(-70, 70))) for level in ink)
             self._stamp(image, glyph, colour, centre_x, centre_y, scale * (0.5 + 0.5 * squeeze), stretch, turn, shear,
                         lambda at: amplitude * math.sin(phase + 2 * math.pi * at / period))
 
@@ -152,16 +151,12 @@ class CaptchaGenerator:
                 # ((x, y) − centre) → turned back by θ, sheared, divided by the scale
                 dx, dy = left + offset - centre_x, top + drop - centre_y - bend
                 dx += 0.35 * bend * (1 if drop > 0 else -1 if drop < 0 else 0)
-                u = cos * dx + sin * dy
-                v = cos * dy - sin * dx
+                u, v = cos * dx + sin * dy, cos * dy - sin * dx
                 column.append(((u + shear * v) / scale + half_w, v / stretch + half_h))
             columns.append(column)
-        mesh = []
-        for i in range(2):
-            for j in range(2):
-                corners = (columns[i][j], columns[i][j + 1], columns[i + 1][j + 1], columns[i + 1][j])
-                mesh.append(((i * reach_x, j * reach_y, (i + 1) * reach_x, (j + 1) * reach_y),
-                             tuple(value for corner in corners for value in corner)))
+        mesh = [((i * reach_x, j * reach_y, (i + 1) * reach_x, (j + 1) * reach_y),
+                 (*columns[i][j], *columns[i][j + 1], *columns[i + 1][j + 1], *columns[i + 1][j]))
+                for i in range(2) for j in range(2)]
         mask = glyph.transform((2 * reach_x, 2 * reach_y), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
         image.paste(colour, (left - reach_x, top - reach_y), mask)
 
@@ -241,10 +236,7 @@ def save_samples(settings: dict, count: int, folder: Path, workers: int) -> floa
         for job in jobs:
             done += job.result()
             if sys.stdout.isatty():
-                filled = 40 * done // count
-                print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done}/{count}", end="", flush=True)
-    if sys.stdout.isatty():
-        print()
+                print(f"\r[{'#' * (40 * done // count):.<40}] {done}/{count}", end="\n" * (done == count), flush=True)
     return count / (time.perf_counter() - started)
 
 

@@ -26,7 +26,7 @@ import keras
 from keras import layers
 
 HERE = Path(__file__).resolve().parent
-PEAK_RATE = 3e-3                   # highest learning rate of the compact network, at batch 64
+PEAK_RATE = 5e-3                   # highest learning rate of the compact network, at batch 64
 
 
 # ---------------------------------------------------------------- method

@@ -23,8 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from make_samples import CaptchaGenerator
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from captcha_xception.make_samples import CaptchaGenerator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches may import this file, and need no Keras

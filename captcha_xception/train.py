@@ -25,14 +25,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from make_samples import BatchStream
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from captcha_xception.make_samples import BatchStream
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches import this file, and need no Keras
     import keras
-    from evaluate import evaluate, merge, predict_classes, read_samples, slices
-    from networks import PEAK_RATE, build_model, compile_model, one_cycle
+
+    from captcha_xception.evaluate import evaluate, merge, predict_classes, read_samples, slices
+    from captcha_xception.networks import PEAK_RATE, build_model, compile_model, one_cycle
 
 HERE = Path(__file__).resolve().parent
 TEST_START = 1 << 40               # training draws images 0, 1, 2 …; the test draws from here on: never the same image
@@ -84,14 +85,15 @@ def train(model, batches_of_epoch, validation, schedule, done, checkpoint: Path,
     batches_of_epoch(epoch, seen): batches; validation: (images, targets).
     """
     while not history or done(history[-1]["images"], history[-1]["seconds"]) < 1:
-        model.reset_metrics()
         seen, before = (history[-1]["images"], history[-1]["seconds"]) if history else (0, 0.0)
-        first, started, loss = seen, time.perf_counter(), float("nan")
+        first, started, total, loss = seen, time.perf_counter(), 0.0, float("nan")
         for images, targets in batches_of_epoch(len(history), seen):
             if schedule:
                 model.optimizer.learning_rate.assign(schedule(done(seen, before + time.perf_counter() - started)))
-            loss = float(model.train_on_batch(images, targets))      # mean over the epoch so far
+            model.reset_metrics()                                    # some versions of Keras return a running mean
+            total += float(model.train_on_batch(images, targets)) * len(images)
             seen += len(images)
+            loss = total / (seen - first)                            # mean over the epoch so far
             if sys.stdout.isatty():
                 print(f"\repoch {len(history) + 1}: {seen} images, loss {loss:.3f} ", end="", flush=True)
             if done(seen, before + time.perf_counter() - started) >= 1:
@@ -152,11 +154,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, help="folder of labelled images (…abcd.jpg) instead of the generator")
     parser.add_argument("--length", type=int, help="letters per image (generator: 4; --samples: the file name's last)")
     parser.add_argument("--case-sensitive", action="store_true", help="A and a are two classes")
-    parser.add_argument("--images", type=int, default=180000, help="images to train on; --samples: repeated to reach it")
+    parser.add_argument("--images", type=int, default=130000, help="images to train on; --samples: repeated to reach it")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of images")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images to test on (generator)")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step (the article: 100)")
-    parser.add_argument("--learning-rate", type=float, help="peak (compact: 0.003), constant otherwise (0.001)")
+    parser.add_argument("--learning-rate", type=float, help="peak (compact: 0.005), constant otherwise (0.001)")
     parser.add_argument("--bfloat16", action="store_true", help="half-length numbers: faster where the chip has them")
     parser.add_argument("--resume", action="store_true", help="go on from <out-dir>/<model>.checkpoint.keras")
     add_house_flags(parser)
@@ -285,12 +287,11 @@ def main(argv=None) -> dict:
     finally:
         if stream:
             stream.close()
-    if args.bfloat16:      # the numbers as they are, the model for any machine
-        keras.config.set_dtype_policy("float32")
-        trained, model = model, build_model(args.model, shape, length, len(classes))
-        model.set_weights(trained.get_weights())
+    keras.config.set_dtype_policy("float32")      # the finished model: float32 everywhere, without Adam's memory
+    trained, model = model, build_model(args.model, shape, length, len(classes))
+    model.set_weights(trained.get_weights())
     finished = args.out_dir / f"{args.model}.keras"
-    save_model(model, finished, facts)
+    save_model(model, finished, {**facts, "images": history[-1]["images"]})
     predicted, truth = predict_classes(model, slices(*test))
     metrics = {"parameters": model.count_params(), "images_seen": history[-1]["images"], "skipped_files": skipped,
                "training_seconds": round(history[-1]["seconds"], 1),
