@@ -108,8 +108,7 @@ class CaptchaGenerator:
         for glyph, scale, advance in zip(glyphs, scales, advances):
             turn, shear, stretch = math.radians(stream.gauss(0, 13)), uniform(-0.25, 0.25), scale * uniform(0.85, 1.15)
             centre_x = pen_x + squeeze * advance / 2 + 2
-            slack = max(0.0, (HEIGHT - glyph.height * stretch) / 2)
-            centre_y = HEIGHT / 2 + uniform(-0.8, 0.8) * min(slack, 9)
+            centre_y = HEIGHT / 2 + uniform(-0.8, 0.8) * min(max(0.0, (HEIGHT - glyph.height * stretch) / 2), 9)
             pen_x += squeeze * advance
             colour = ink if one_ink else tuple(min(150, max(0, level + stream.randint(-70, 70))) for level in ink)
             self._stamp(image, glyph, colour, centre_x, centre_y, scale * (0.5 + 0.5 * squeeze), stretch, turn, shear,
@@ -138,8 +137,7 @@ class CaptchaGenerator:
     @staticmethod
     def _stamp(image, glyph, colour, centre_x, centre_y, scale, stretch, turn, shear, wave) -> None:
         """Print one letter: the map from target to glyph is bilinear on a 2×2 grid of its box."""
-        half_w, half_h = glyph.width / 2, glyph.height / 2
-        cos, sin = math.cos(turn), math.sin(turn)
+        half_w, half_h, cos, sin = glyph.width / 2, glyph.height / 2, math.cos(turn), math.sin(turn)
         reach_x = int(abs(cos) * half_w * scale + (abs(sin) + 0.25) * half_h * stretch) + 2
         reach_y = int(abs(cos) * half_h * stretch + abs(sin) * half_w * scale) + 4
         left, top = int(centre_x), int(centre_y)
@@ -193,9 +191,8 @@ class BatchStream:
     """
 
     def __init__(self, settings: dict, workers: int = 2, ahead: int = 8):
-        # spawn: a fork of a process in which TensorFlow or JAX runs its threads may hang
+        self.ahead = ahead         # spawn: a fork of a process in which TensorFlow or JAX runs its threads may hang
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_drawer, (settings,))
-        self.ahead = ahead
 
     def batches(self, start: int, count: int, batch_size: int):
         """Yield (uint8 images (batch, 53, width, 3), int32 classes (batch, length)) for start … start + count − 1."""
@@ -283,9 +280,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.error(f"--alphabet {args.alphabet!r}: must be distinct letters A-Z, a-z and digits")
     if not args.case_sensitive and args.alphabet != args.alphabet.lower():
         parser.error(f"--alphabet {args.alphabet!r}: upper case letters need --case-sensitive")
-    for font in args.fonts:
-        if not font.is_file():
-            parser.error(f"--fonts {font}: no such file")
+    if not all(font.is_file() for font in args.fonts):
+        parser.error(f"--fonts {next(font for font in args.fonts if not font.is_file())}: no such file")
     return args
 
 
@@ -326,16 +322,15 @@ def main(argv=None) -> dict:
     if args.quick:
         args.count = min(args.count, 200)
     folder = args.samples_dir or args.out_dir / "samples"
-    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed,
-                "case_sensitive": args.case_sensitive, "extra_fonts": tuple(args.fonts)}
+    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed, "case_sensitive": args.case_sensitive,
+                "extra_fonts": tuple(args.fonts)}
     generator = CaptchaGenerator(**settings)
     speed = save_samples(settings, args.count, folder, args.workers)
     cpu_started = time.process_time()
     pairs = [generator.draw(index) for index in range(min(args.count, 500))]
     drawn_per_second = len(pairs) / (time.process_time() - cpu_started)
     cuts = np.array([pieces(image) for image, _ in pairs])
-    plot_sheet([image for image, _ in pairs[:48]], [label for _, label in pairs[:48]]).savefig(
-        args.out_dir / "make_samples_sheet.png", dpi=150)
+    plot_sheet(*zip(*pairs[:48])).savefig(args.out_dir / "make_samples_sheet.png", dpi=150)
     metrics = {"images": args.count, "images_per_second_written": round(speed, 1), "workers": args.workers,
                "images_per_second_drawn_one_core": round(drawn_per_second, 1),
                "cut_into_as_many_pieces_as_letters": round(float((cuts == args.length).mean()), 3)}

@@ -107,8 +107,16 @@ def train(model, batches_of_epoch, validation, schedule, done, checkpoint: Path,
                         "position_accuracy": hits.mean(axis=0).tolist(), "whole_accuracy": float(hits.all(axis=1).mean())})
         print(f"epoch {len(history)}: {seen} images, loss {loss:.3f}, per letter {hits.mean():.3f}, whole "
               f"{history[-1]['whole_accuracy']:.3f}, {(seen - first) / seconds:.0f} images/s", flush=True)
-        save_model(model, checkpoint, {**facts, "history": history})
+        save_model(model, checkpoint, {**facts, "history": history, "dropout": dropout_states(model)})
     return history
+
+
+def dropout_states(model, new: list | None = None) -> list:
+    """State of every Dropout layer's random stream, which a .keras file does not keep; with `new`, set first."""
+    generators = [layer.seed_generator for layer in model.layers if getattr(layer, "seed_generator", None)]
+    for generator, state in zip(generators, new or []):
+        generator.state.assign(np.array(state, generator.state.dtype))
+    return [keras.ops.convert_to_numpy(generator.state).tolist() for generator in generators]
 
 
 def load_checkpoint(path: Path, facts: dict):
@@ -118,7 +126,9 @@ def load_checkpoint(path: Path, facts: dict):
         different = [key for key in facts if noted.get(key) != facts[key]]
         if different:
             raise ValueError(f"was made with {different[0]} = {noted.get(different[0])!r}, this run has {facts[different[0]]!r}")
-        return keras.saving.load_model(path), noted["history"]
+        model = keras.saving.load_model(path)
+        dropout_states(model, noted["dropout"])
+        return model, noted["history"]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"--resume {path}: {str(error).splitlines()[0]}") from None
 
@@ -295,6 +305,7 @@ def main(argv=None) -> dict:
     predicted, truth = predict_classes(model, slices(*test))
     metrics = {"parameters": model.count_params(), "images_seen": history[-1]["images"], "skipped_files": skipped,
                "training_seconds": round(history[-1]["seconds"], 1),
+               "cpu_seconds": round(sum(os.times()[:4]), 1),          # of all cores and processes, whatever else ran
                "images_per_second": round(history[-1]["images"] / history[-1]["seconds"], 1),
                **evaluate(predicted, truth, classes), "history": history}
     low, high = metrics["whole_accuracy_95"]
