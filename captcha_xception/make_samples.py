@@ -266,7 +266,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--alphabet", default=string.ascii_lowercase, help="characters of the labels")
     parser.add_argument("--length", type=int, default=4, help="characters per image")
     parser.add_argument("--case-sensitive", action="store_true", help="A and a are two classes (52 letters by default)")
-    parser.add_argument("--fonts", type=Path, nargs="*", default=[], help="more TrueType files, beside matplotlib's")
+    parser.add_argument("--fonts", nargs="*", default=[], help="more TrueType files, beside matplotlib's")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     add_house_flags(parser)
     args = parser.parse_args(argv)
@@ -280,8 +280,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.error(f"--alphabet {args.alphabet!r}: must be distinct letters A-Z, a-z and digits")
     if not args.case_sensitive and args.alphabet != args.alphabet.lower():
         parser.error(f"--alphabet {args.alphabet!r}: upper case letters need --case-sensitive")
-    if not all(font.is_file() for font in args.fonts):
-        parser.error(f"--fonts {next(font for font in args.fonts if not font.is_file())}: no such file")
+    if not all(map(os.path.isfile, args.fonts)):
+        parser.error(f"--fonts {next(font for font in args.fonts if not os.path.isfile(font))}: no such file")
     return args
 
 

@@ -112,7 +112,7 @@ def plot_readings(images: np.ndarray, texts: list, confidences: np.ndarray, labe
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("images", nargs="*", type=Path, help="files or folders; none: a demonstration")
+    parser.add_argument("images", nargs="*", help="files or folders; none: a demonstration")
     parser.add_argument("--weights", type=Path, default=HERE / "weights" / "compact.keras", help="a model of train.py")
     parser.add_argument("--min-confidence", type=float, default=0.0, help="below it the text is '?'")
     parser.add_argument("--json", action="store_true", help="print one JSON list, nothing else")

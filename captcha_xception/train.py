@@ -164,7 +164,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, help="folder of labelled images (…abcd.jpg) instead of the generator")
     parser.add_argument("--length", type=int, help="letters per image (generator: 4; --samples: the file name's last)")
     parser.add_argument("--case-sensitive", action="store_true", help="A and a are two classes")
-    parser.add_argument("--images", type=int, default=130000, help="images to train on; --samples: repeated to reach it")
+    parser.add_argument("--images", type=int, default=150000, help="images to train on; --samples: repeated to reach it")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of images")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images to test on (generator)")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step (the article: 100)")

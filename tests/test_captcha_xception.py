@@ -410,7 +410,7 @@ def test_predict_reads_json_rejects_and_names_bad_files(tmp_path, folder_of_samp
     flags = ["--weights", str(tmp_path / "m.keras"), "--out-dir", str(tmp_path / "out")]
     predict.main([*flags, "--json", "--min-confidence", "1", str(folder_of_samples)])
     rows = json.loads(capsys.readouterr().out)
-    assert len(rows) == 40 and all(row["text"] == "?" and 0 < row["confidence"] < 1 for row in rows)
+    assert len(rows) == 40 and all(row["text"] == "?" and 0 <= row["confidence"] < 1 for row in rows)
     (tmp_path / "bad.jpg").write_text("hello", encoding="utf-8")
     make_samples.Image.new("RGB", (60, 20)).save(tmp_path / "small.png")
     for name, reason in (("bad.jpg", "not a readable image"), ("small.png", "60×20"), ("none.jpg", "no such file")):
