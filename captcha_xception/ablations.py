@@ -57,7 +57,7 @@ def build_shared_head(shape: tuple = SHAPE, length: int = LENGTH, classes: int =
     """RepeatVector + TimeDistributed(Dense): every position gets the same vector and the same weights."""
     images = layers.Input(shape, dtype="uint8")
     x = layers.Flatten()(compact_features(layers.Rescaling(1 / 127.5, -1)(images)))
-    x = layers.RepeatVector(length)(layers.Dropout(0.2, seed=0)(x))
+    x = layers.RepeatVector(length)(x)
     return keras.Model(images, layers.TimeDistributed(layers.Dense(classes))(x))
 
 
@@ -65,7 +65,7 @@ def build_ctc(shape: tuple = SHAPE, classes: int = 26):
     """One Dense for the nine columns of the last feature map; class 0 is CTC's blank. → logits (batch, 9, classes + 1)."""
     images = layers.Input(shape, dtype="uint8")
     x = compact_features(layers.Rescaling(1 / 127.5, -1)(images))
-    x = layers.Dropout(0.2, seed=0)(layers.Reshape((x.shape[2], x.shape[3]))(x))
+    x = layers.Reshape((x.shape[2], x.shape[3]))(x)
     return keras.Model(images, layers.Dense(classes + 1)(x))
 
 
@@ -186,7 +186,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="variants to run")
-    parser.add_argument("--images", type=int, default=40000, help="training images of each variant")
+    parser.add_argument("--images", type=int, default=30000, help="training images of each variant")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw")

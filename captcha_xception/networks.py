@@ -63,18 +63,19 @@ def cnn2016_features(x):
     return layers.ReLU()(layers.Flatten()(x))
 
 
-def build_model(name: str, shape: tuple, length: int, classes: int, weights: str | None = None):
+def build_model(name: str, shape: tuple, length: int, classes: int, weights: str | None = None,
+                dropout: float = 0.0):
     """uint8 images (batch, height, width, 3) → logits (batch, length, classes), each position its own Dense.
 
-    name: compact, cnn2016, or a network of keras.applications (any case); weights: imagenet, a file, or None.
+    name: compact, cnn2016, or a network of keras.applications (any case); weights: imagenet, or None for nothing;
+    dropout: of the compact network: images that are never seen twice need none. The article's rate is 0.5.
     """
     images = layers.Input(shape, dtype="uint8", name="image")
     if name == "cnn2016":
         x = layers.Permute((2, 1, 3))(images)                       # the author fed width × height
-        features, dropout = cnn2016_features(layers.Rescaling(-1 / 255, 1)(x)), 0
+        features, dropout = cnn2016_features(layers.Rescaling(-1 / 255, 1)(x)), 0.0
     elif name == "compact":
         features = layers.Flatten()(compact_features(layers.Rescaling(1 / 127.5, -1)(images)))
-        dropout = 0.2
     else:
         known = {key.lower(): key for key in dir(keras.applications) if key[0].isupper()}
         if name.lower() not in known:

@@ -164,7 +164,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, help="folder of labelled images (…abcd.jpg) instead of the generator")
     parser.add_argument("--length", type=int, help="letters per image (generator: 4; --samples: the file name's last)")
     parser.add_argument("--case-sensitive", action="store_true", help="A and a are two classes")
-    parser.add_argument("--images", type=int, default=150000, help="images to train on; --samples: repeated to reach it")
+    parser.add_argument("--images", type=int, default=180000, help="images to train on; --samples: repeated to reach it")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of images")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images to test on (generator)")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step (the article: 100)")
@@ -273,10 +273,11 @@ def main(argv=None) -> dict:
         shape = validation[0].shape[1:]
     facts = {"model": args.model, "classes": classes, "length": length, "shape": list(shape), "images": args.images,
              "minutes": args.minutes, "batch_size": args.batch_size, "seed": args.seed}
+    dropout = 0.2 if args.samples else 0.0        # of the compact network: drawn images come once, files many times
     if args.resume and checkpoint.exists():
         model, history = load_checkpoint(checkpoint, facts)
     else:
-        model, history = build_model(args.model, shape, length, len(classes), args.weights), []
+        model, history = build_model(args.model, shape, length, len(classes), args.weights, dropout), []
         if args.weights and args.weights != "imagenet":
             load_weights(model, args.weights)
         compile_model(model, peak)
