@@ -26,9 +26,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data.download import fetch
 
-from activation_functions.linear_network import (LAYERS, METHODS, SCALE_DOWN, SCALE_UP, flush, flush_emulated, forward,
+from activation_functions.linear_network import (LAYERS, SCALE_DOWN, SCALE_UP, flush, flush_emulated, forward,
                                                  load_digits, train_by_gradient)
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +40,7 @@ def load_weights(path: Path, method: str) -> list:
     with np.load(path) as archive:
         names = [f"{method}_{i}" for i in range(6)]
         if not set(names) <= set(archive.files):
-            raise ValueError(f"{path}: holds no weights called {method}_0 to {method}_5, but {', '.join(archive.files) or 'nothing'}")
+            raise ValueError(f"{path}: no weights called {method}_0 to {method}_5, but: {', '.join(archive.files)}")
         return [archive[name] for name in names]
 
 
@@ -57,7 +56,7 @@ def keras_network(parameters: list) -> keras.Model:
 
 
 def keep_the_rounding(keep: bool = True) -> None:
-    """Graphs traced from now on are run as written: else Grappler folds x·2⁻¹²⁵·2¹²⁵ into x and the network is linear."""
+    """Graphs traced from now on run as written: else Grappler folds x·2⁻¹²⁵·2¹²⁵ into x and the network is linear."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": keep})
 
 
@@ -71,7 +70,8 @@ def execution_modes(parameters: list, x: np.ndarray) -> dict:
         logits[f"tf.function, {label}"] = tf.function(lambda t: forward(parameters, t, flush))(tf.constant(x)).numpy()
         model.compile(jit_compile=False)
         logits[f"Keras predict, {label}"] = model.predict(x, batch_size=len(x), verbose=0)
-    logits["tf.function, XLA"] = tf.function(lambda t: forward(parameters, t, flush), jit_compile=True)(tf.constant(x)).numpy()
+    compiled = tf.function(lambda t: forward(parameters, t, flush), jit_compile=True)
+    logits["tf.function, XLA"] = compiled(tf.constant(x)).numpy()
     keep_the_rounding(False)
     return logits
 
@@ -82,7 +82,8 @@ def check_identity(rng: np.random.Generator, points: int = 1_000_000) -> dict:
     edges = np.float32([0.0, -0.0, 0.5, -0.5, np.nextafter(np.float32(0.5), np.float32(0)), 1e-40, 3e38 / 2 ** 125])
     wide = rng.choice([-1, 1], points // 2) * 2.0 ** rng.uniform(-30, 30, points // 2)
     u = np.concatenate([rng.normal(size=points - len(wide) - len(edges)), wide, edges]).astype("float32")
-    flushed, words, shrunk = flush(tf.constant(u)).numpy(), flush_emulated(u), keras.activations.hard_shrink(u, 0.5).numpy()
+    flushed, words = flush(tf.constant(u)).numpy(), flush_emulated(u)
+    shrunk = keras.ops.convert_to_numpy(keras.activations.hard_shrink(u, 0.5))
     return {"points": points, "bits_unlike_emulation": int((flushed.view("u4") != words.view("u4")).sum()),
             "values_unlike_hard_shrink": int((flushed != shrunk).sum()),
             "of_these_at_exactly_half": int(((flushed != shrunk) & (np.abs(u) == 0.5)).sum()),
@@ -112,13 +113,15 @@ def plot_flush(modes: dict) -> Figure:
     u = np.linspace(-1.5, 1.5, 1201, dtype="float32")
     left.plot(u, flush(u), "C3", lw=1)
     left.plot(u, flush(tf.constant(u)).numpy(), "C2", lw=2)
-    left.annotate("NumPy keeps\ndenormals", (-0.5, -0.45), (-0.4, -1.2), color="C3", arrowprops={"arrowstyle": "-", "color": "C3"})
-    left.annotate("TensorFlow flushes", (0.0, 0.0), (-1.2, 0.5), color="C2", arrowprops={"arrowstyle": "-", "color": "C2"})
+    for text, point, place, color in (("NumPy keeps\ndenormals", (-0.4, -0.4), (-0.2, -1.2), "C3"),
+                                      ("TensorFlow flushes", (0.0, 0.0), (-1.3, 0.5), "C2")):
+        left.annotate(text, point, place, color=color, arrowprops={"arrowstyle": "-", "color": color})
     left.set(xlabel="u", ylabel="(u·2⁻¹²⁵)·2¹²⁵", title="the only 'activation'")
     names = list(modes)[::-1]
-    bars = right.barh(names, [modes[n]["test"] for n in names], color=["C2" if modes[n]["flushes"] else "C3" for n in names])
+    colors = ["C2" if modes[name]["flushes"] else "C3" for name in names]
+    bars = right.barh(names, [modes[name]["test"] for name in names], color=colors)
     right.bar_label(bars, fmt="%.3f", padding=3)
-    right.set(xlim=(0, 1.15), xlabel="test accuracy of the same weights", title="green: the rounding is there; red: it is gone")
+    right.set(xlim=(0, 1.15), xlabel="test accuracy of the same weights", title="green: flushed; red: folded away")
     return figure
 
 
@@ -126,13 +129,11 @@ def plot_flush(modes: dict) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="linear_network.npz of linear_network.py; without it a short training")
-    parser.add_argument("--method", default="surrogate", choices=list(METHODS), help="which of the weights in that file")
+    parser.add_argument("--weights", type=Path, help="linear_network.npz (default: a short training)")
+    parser.add_argument("--method", default="surrogate", choices=("surrogate", "es", "backprop"), help="which weights")
     parser.add_argument("--full", action="store_true", help="test on MNIST's 10 000 test digits (downloaded)")
     add_house_flags(parser)
     args = parser.parse_args(argv)
-    if args.method == "relu":
-        parser.error("--method relu: must be a network without activations, surrogate, es or backprop")
     if args.weights and not args.weights.is_file():
         parser.error(f"--weights {args.weights}: no such file; linear_network.py writes <out-dir>/linear_network.npz")
     return args
@@ -178,11 +179,10 @@ def main(argv=None) -> dict:
         test = load_digits(args.full, args.data_dir)[1]
     else:
         train, test = load_digits(args.full, args.data_dir)
-        recipe = argparse.Namespace(batch_size=64, shift=1, dropout=0.1, learning_rate=2e-3, spread=0.2, offset=0.3)
         tf.random.set_seed(args.seed)
         rng = np.random.default_rng(args.seed)
         train = (train[0][:5000], train[1][:5000])
-        parameters = train_by_gradient("surrogate", train, 3 if args.quick else 12, recipe, rng, lambda *_: None)
+        parameters = train_by_gradient("surrogate", train, 3 if args.quick else 12, 64, rng, lambda *_: None)
     x = test[0].reshape(len(test[0]), -1)
     logits, reference = execution_modes(parameters, x), forward(parameters, x, flush_emulated)
     modes = {name: {"test": float((value.argmax(1) == test[1]).mean()),
@@ -213,8 +213,8 @@ def main(argv=None) -> dict:
                      f"{linearity['scaling 1']:.1e}; accuracy {deployed:.4f} flushed, {in_numpy:.4f} in NumPy",
          "holds": bool(max(linearity["numpy"], linearity["scaling 1"]) < 1e-4 < 1e-2 < linearity["flushed"])},
         {"id": "C8.3", "claim": "with the flush and 2^125 each stage is hard-shrink(0.5)", "expected": "identical",
-         "measured": f"{identity['points']} points: {identity['bits_unlike_emulation']} bit patterns unlike u·[|u| ≥ 0.5], "
-                     f"{identity['values_unlike_hard_shrink']} values unlike Keras's hard_shrink (which drops |u| = 0.5 itself)",
+         "measured": f"{identity['points']} points: {identity['bits_unlike_emulation']} bits unlike u·[|u| ≥ ½], "
+                     f"{identity['values_unlike_hard_shrink']} values unlike Keras's hard_shrink (drops |u| = ½)",
          "holds": bool(identity["bits_unlike_emulation"] == 0
                        and identity["values_unlike_hard_shrink"] == identity["of_these_at_exactly_half"])},
     ]
