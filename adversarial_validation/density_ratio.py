@@ -2,7 +2,7 @@
 
 Article: 如何划分一个跟测试集更接近的验证集? https://kexue.fm/archives/7805
 Run:     python adversarial_validation/density_ratio.py         (--adapt adds KLIEP and KMM of the package adapt)
-Time:    TIME_PLACEHOLDER
+Time:    11 s on 2 cores (9 CPU-s)
 
 Symbols: p, q → density of the training and the test inputs   w(x) = q/p = D/(1−D) → weights
          NMSE = (1/n) Σ (ŵ_i/Σŵ − w_i/Σw)², the error of Sugiyama et al. 2008 (AISM 60:699)

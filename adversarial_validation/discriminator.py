@@ -2,7 +2,7 @@
 
 Article: 如何划分一个跟测试集更接近的验证集? https://kexue.fm/archives/7805
 Run:     python adversarial_validation/discriminator.py         (--quick for a look)
-Time:    TIME_PLACEHOLDER
+Time:    52 s on 2 busy cores (19 CPU-s)
 
 Symbols: p, q → density of the training and the test inputs   D(x) → d, probability "x is from test"
          w(x) = q/p = D/(1-D) → weights, mean 1   ESS = (Σw)²/Σw² → effective_sample_share × n
@@ -213,7 +213,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1000, help="rows a side of the Gaussian pair, at least 100")
     parser.add_argument("--features", type=int, default=10, help="columns of the pair, the shift is in the first")
     parser.add_argument("--runs", type=int, default=200, help="runs without shift for the p-value, at least 20")
-    parser.add_argument("--draws", type=int, default=5, help="Gaussian pairs, at least 1")
+    parser.add_argument("--draws", type=int, default=3, help="Gaussian pairs, at least 1")
     parser.add_argument("--no-keras", action="store_true", help="leave the Keras network out")
     add_house_flags(parser)
     args = parser.parse_args(argv)

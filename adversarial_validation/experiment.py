@@ -2,7 +2,7 @@
 
 Article: 如何划分一个跟测试集更接近的验证集? https://kexue.fm/archives/7805
 Run:     python adversarial_validation/experiment.py            (--quick for a look; --tasks digits,cancer for some)
-Time:    TIME_PLACEHOLDER
+Time:    under 2 minutes on 2 busy cores (90 CPU-s)
 
 Symbols: p, q → density of the training and the test inputs   D(x) → probability, a discriminator's guess of "test"
          w(x) = q/p = D/(1-D) → weights, odds, normalised to mean 1   ESS = (Σw)²/Σw² → effective_sample_size
@@ -192,8 +192,8 @@ def plot_breakdown(sweeps: dict) -> Figure:
         other.set(ylim=(0, 1.02), ylabel="effective sample size / n")
         axes.set(xlabel="AUC of the discriminator (0.5: no shift)", ylabel="mean |validation − test|", title=source)
         axes.set_ylim(0, None)
-        if axes.get_subplotspec().is_first_col():
-            axes.legend(fontsize=8, loc="upper left")
+    lines = [line for one in (axes, other) for line in one.get_legend_handles_labels()[0]]
+    figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=5, fontsize=8)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 Article: 训练集、验证集和测试集的意义 https://kexue.fm/archives/4638
 Run:     python adversarial_validation/train_valid_test.py      (--quick for a look)
-Time:    TIME_PLACEHOLDER
+Time:    25 s on 2 busy cores (12 CPU-s)
 
 Symbols: K → settings tried   n → rows of the validation set   a → accuracy, 1/2 for every setting of the exact part
          optimism = E[best validation score − its true accuracy] = E[max of K binomials]/n − a
@@ -143,7 +143,7 @@ def plot_optimism(equal: list, real: list) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=4000, help="choices per K and n, at least 100")
+    parser.add_argument("--repeats", type=int, default=2000, help="choices per K and n, at least 100")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.repeats < 100:

@@ -155,6 +155,7 @@ def test_optimism_formulas():
 
 def test_predicted_optimism_knows_correlation():
     same = np.repeat(RANDOM(0).random((1, 4000)) < 0.7, 20, 0)
+    same = np.repeat(RANDOM(0).random((1, 4000)) < 0.7, 20, 0)
     other = RANDOM(0).random((20, 4000)) < 0.7
     assert train_valid_test.predicted_optimism(same, 100, RANDOM(1)) == pytest.approx(0, abs=3e-3)
     assert train_valid_test.predicted_optimism(other, 100, RANDOM(1)) > 0.05
