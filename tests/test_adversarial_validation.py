@@ -128,11 +128,21 @@ def test_ulsif_finds_a_gaussian_ratio():
     assert np.corrcoef(w, np.exp(x_train[:, 0] - 0.5))[0, 1] > 0.9 and w.min() > 0
 
 
+def test_kliep_and_kmm_follow_the_exact_weights():
+    random = RANDOM(0)
+    x_train, x_test = random.standard_normal((300, 1)), random.standard_normal((600, 1)) + 1
+    exact = np.exp(x_train[:, 0] - 0.5)
+    kliep, kmm = density_ratio.kliep_weights(x_train, x_test, random), density_ratio.kmm_weights(x_train, x_test)
+    assert kliep.mean() == pytest.approx(1, abs=0.01) and kliep.min() > 0
+    for w in (kliep, kmm):
+        assert np.corrcoef(w, exact)[0, 1] > 0.6 and abs(np.average(x_train[:, 0], weights=w) - 1) < 0.3
+
+
 def test_logistic_beats_equal_weights_and_ulsif_on_the_toy():
     errors = density_ratio.run_toy((1, 10), 3, 0, False)
     for d in (1, 10):
         ours = np.mean(errors["D/(1−D), one logistic"][d])
-        assert ours < np.mean(errors["uLSIF"][d]) and ours < np.mean(errors["equal weights"][d])
+        assert all(ours < np.mean(errors[name][d]) for name in ("uLSIF", "KLIEP", "KMM", "equal weights"))
 
 
 def test_bbse_solves_a_known_confusion():
