@@ -188,7 +188,7 @@ def main(argv=None) -> dict:
     claims = [
         {"id": "C6.2", "claim": "deep sigmoid networks have exponentially small gradients, ReLU ones not",
          "expected": "sigmoid vanishes, ReLU does not",
-         "measured": f"gradient² over {args.depth - 1} layers: sigmoid {reach['sigmoid']:.1e}, relu {reach['relu']:.1e}; "
+         "measured": f"gradient² over {args.depth - 1} layers: σ {reach['sigmoid']:.1e}, relu {reach['relu']:.1e}; "
                      "per layer against theory: " + ", ".join(f"{name} {value:+.1%}" for name, value in off.items()),
          "holds": per_layer["sigmoid"] < 0.5 and 0.8 < per_layer["relu"] < 1.25},
         {"id": "C6.3", "claim": "half of the ReLU units start with zero derivative, far fewer Swish and author's",

@@ -92,7 +92,7 @@ def hard_swish(x):
 
 def hard_shrink(x, threshold=0.5):
     """x where |x| ≥ threshold, else 0: what flushing denormals makes of x·2⁻¹²⁵·2¹²⁵ (linear_network.py)."""
-    return ops.where(ops.abs(x) >= threshold, x, 0.0)
+    return ops.where(ops.abs(x) < threshold, 0.0, x)   # NaN stays NaN
 
 
 def tick_naive(x):
