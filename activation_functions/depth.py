@@ -100,7 +100,7 @@ def plot_depth(depth: dict) -> Figure:
         axes.semilogy(layers, norms, f"C{color}", label=f"{name}: {row['factor']:.3f}, theory {row['theory']:.3f}")
         axes.semilogy(layers, row["theory"] ** (len(norms) - layers), f"C{color}--", lw=0.8)
     axes.set(xlabel="layer", ylabel="squared gradient norm ÷ that of the last layer", ylim=(1e-12, 1e8))
-    axes.legend(fontsize=7, loc="lower right", title="factor per layer", title_fontsize=7)
+    axes.legend(fontsize=7, loc="lower left", title="factor per layer", title_fontsize=7)
     return figure
 
 

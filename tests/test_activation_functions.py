@@ -65,7 +65,8 @@ def test_derivative_is_finite_and_that_of_the_formula(name):
 
 
 def test_slope_at_zero():
-    for name, slope in (("sigmoid", 0.25), ("swish", 0.5), ("gelu", 0.5), ("mish", 0.6), ("tick", 1.0)):
+    for name, slope in (("sigmoid", 0.25), ("swish", 0.5), ("gelu", 0.5), ("mish", 0.6), ("tick", 1),
+                        ("softplus", 0.5), ("tanh", 1)):
         assert gallery.derivative(gallery.ACTIVATIONS[name], np.float32([0.0]))[0] == pytest.approx(slope, abs=1e-6)
 
 
