@@ -4,7 +4,7 @@ Article: 浅谈神经网络中激活函数的设计 https://kexue.fm/archives/46
          https://openai.com/index/nonlinear-computation-in-deep-linear-networks (2017)
 Run:     python activation_functions/float_rounding.py            (--quick for a one-minute look)
          python activation_functions/float_rounding.py --weights activation_functions/outputs/linear_network.npz
-Time:    TIME_DEFAULT
+Time:    19 s on 2 cores (AMD EPYC, 14 CPU-s), 1 GB
 
 Symbols: smallest normal float32, 2⁻¹²⁶ → SMALLEST   flush(u) = (u·2⁻¹²⁵)·2¹²⁵ → flush (linear_network.py)
 TensorFlow on the CPU is the subject. Nothing is said of other devices: this was run on CPUs only.

@@ -53,8 +53,8 @@ def selu(x):
 
 
 def softplus(x):
-    """log(1 + eˣ) = max(x, 0) + log1p(e^-|x|)."""
-    return ops.logaddexp(x, ops.zeros_like(x))
+    """log(1 + eˣ); not logaddexp(x, 0), whose gradient at exactly 0 comes out as 1 in TensorFlow instead of 1/2."""
+    return ops.softplus(x)
 
 
 def swish(x, beta=1.0):
@@ -72,7 +72,7 @@ def gelu(x):
 def mish(x):
     """x·tanh(softplus(x))."""
     x = ops.maximum(x, FLOOR)
-    return x * ops.tanh(softplus(x))
+    return x * ops.tanh(ops.logaddexp(x, ops.zeros_like(x)))   # its wrong slope at 0 is multiplied by x = 0
 
 
 def hard_sigmoid(x):
@@ -92,7 +92,7 @@ def hard_swish(x):
 
 def hard_shrink(x, threshold=0.5):
     """x where |x| ≥ threshold, else 0: what flushing denormals makes of x·2⁻¹²⁵·2¹²⁵ (linear_network.py)."""
-    return ops.where(ops.abs(x) >= threshold, x, 0.0)
+    return ops.where(ops.abs(x) < threshold, 0.0, x)   # NaN stays NaN
 
 
 def tick_naive(x):
@@ -226,7 +226,7 @@ def check_tied_gate(rng: np.random.Generator) -> float:
 # ---------------------------------------------------------------- figures
 def plot_gallery(table: dict, points: int) -> Figure:
     """One panel per function: f (thick), f' (thin), the saturated region shaded, the minimum marked."""
-    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
     x = np.linspace(-5, 5, points)
     for axes, (name, function) in zip(figure.subplots(3, 6, sharex=True, sharey=True).flat, ACTIVATIONS.items()):
         value, slope, row = evaluate(function, x), derivative(function, x), table[name]
@@ -238,7 +238,7 @@ def plot_gallery(table: dict, points: int) -> Figure:
         if row["minimum"] is not None:
             axes.plot(row["minimum_at"], row["minimum"], "kv", ms=5)
             title += f", min {row['minimum']:.3f}"
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title, fontsize=6.5)
         axes.set(xlim=(-5, 5), ylim=(-1.2, 3))
     figure.suptitle("f (blue), f ' (orange); grey: |f '| < 0.1; triangle: minimum", fontsize=10)
     figure.supxlabel("x", fontsize=9)

@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/cost.py        (--million: a million immigration–death trajectories to t = 50)
-Time:    30 s on 2 cores (AMD EPYC 2.6 GHz), 0.3 GB; --million 1 minute more
+Time:    15 s on one core (AMD EPYC 2.6 GHz), 0.3 GB; --million 25 processor seconds more
 
 Symbols: as in stochastic_simulation.py and state_space.py
 Differs from the article: it has no program. Side by side with GillesPy2: tests/benchmarks/bench_master_equation.py.

@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/derivation.py
-Time:    5 s on one core (AMD EPYC 2.6 GHz)
+Time:    3 s on one core (AMD EPYC 2.6 GHz)
 
 Steps:   1 p(x,τ) = ∫ p(x,τ|y,t) p(y,t) dy                    chapman_kolmogorov
          2 p(x,t+ε|y,t) = δ(x−y) + εW̃(x,y,t)                  step_error, falls as ε²

@@ -251,7 +251,7 @@ def main(argv=None) -> dict:
                 models[model] |= {solver: relative_error(values, truth, digits) for solver, values in solved.items()}
                 models[model]["plain_relative_error"] = min(relative_error(values, truth) for values in solved.values())
             except OSError as error:
-                absent = str(error).splitlines()[0]
+                absent = str(error).splitlines()[0].removesuffix(" Tried:")
                 print(f"published tables not at hand ({absent}); the exact solver's values stand in for them")
         if len(solved) == 2:   # two solvers, two methods
             models[model]["solvers_differ"] = relative_error(solved["states"], solved["moments"])

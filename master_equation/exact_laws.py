@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/exact_laws.py
-Time:    20 s on one core (AMD EPYC 2.6 GHz), 0.3 GB
+Time:    12 s on one core (AMD EPYC 2.6 GHz), 0.3 GB
 
 Laws:    random walk: Skellam    immigration–death: Poisson    isomerisation: binomial    telegraph gene: Beta–Poisson
          Ehrenfest's urn: eigenvalues −2k    Schlögl: stationary law by detailed balance

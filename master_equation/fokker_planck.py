@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/fokker_planck.py
-Time:    10 s on one core (AMD EPYC 2.6 GHz)
+Time:    4 s on one core (AMD EPYC 2.6 GHz)
 
 Expand the master equation in the jump: ∂p/∂t = Σ_k (−1)^k/k! ∂^k/∂x^k [α_k(x) p], α_k(x) = ∫ (x'−x)^k W(x',x) dx'.
 Keep two terms and it is the Fokker–Planck equation. For single steps up at rate b(n) and down at rate d(n): α₁ = b − d,

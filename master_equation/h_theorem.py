@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/h_theorem.py
-Time:    5 s on one core (AMD EPYC 2.6 GHz)
+Time:    4 s on one core (AMD EPYC 2.6 GHz)
 
 For dp/dt = W̃·p with stationary law π:
     H-theorem             D(p(t) ‖ π) = Σ p ln(p/π) never rises

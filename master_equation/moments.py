@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/moments.py
-Time:    20 s on one core (AMD EPYC 2.6 GHz)
+Time:    7 s on one core (AMD EPYC 2.6 GHz)
 
 Multiply the master equation by y and sum: d⟨y⟩/dt = ν⟨a(y)⟩. Where a is affine, a = b + J·y, the moments close:
     dm/dt = ν a(m),   dC/dt = A·C + C·Aᵀ + ν diag(a(m)) νᵀ   with A = νJ.

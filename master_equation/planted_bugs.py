@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/planted_bugs.py
-Time:    30 s on one core (AMD EPYC 2.6 GHz), 0.3 GB
+Time:    10 s on one core (AMD EPYC 2.6 GHz), 0.3 GB
 
 The simulator here is a second one, the plain text-book loop, so that bugs can be planted in it; without a bug it also
 checks the fast one of stochastic_simulation.py. Z and Y as in dsmts.py; truth from the exact solvers.

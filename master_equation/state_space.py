@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/state_space.py
-Time:    10 s on one core (AMD EPYC 2.6 GHz), 0.2 GB
+Time:    6 s on one core (AMD EPYC 2.6 GHz), 0.2 GB
 
 dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost, so 1 − Σp is at once
 a bound on the error of every probability (finite state projection, Munsky and Khammash 2006).

@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/stochastic_simulation.py        (speed at other sizes: cost.py; any model: simulate.py)
-Time:    5 s on 2 cores (AMD EPYC 2.6 GHz), 0.2 GB
+Time:    10 s on one core (AMD EPYC 2.6 GHz), 0.2 GB
 
 Gillespie's direct method: wait Exp(a₀) with a₀ = Σ a_r, then reaction r with probability a_r/a₀. All trajectories of a
 chunk take their n-th step together. A state is recorded as it was at the recording time: before the jump that

@@ -2,7 +2,7 @@
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
 Run:     python master_equation/tau_leaping.py
-Time:    20 s on one core (AMD EPYC 2.6 GHz)
+Time:    9 s on one core (AMD EPYC 2.6 GHz)
 
 The article's step two kept order ε in p(x,t+ε|y,t) = δ(x−y) + εW̃. A leap keeps more: K_r ~ Poisson(τ a_r(y)) jumps of
 each
