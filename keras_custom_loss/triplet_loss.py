@@ -209,7 +209,7 @@ def plot_ranking(scores: dict) -> Figure:
         shown = {name: score[key] for name, score in scores.items() if np.isfinite(score[key])}
         bars = axes.barh(list(shown), list(shown.values()), color=[COLOURS[name] for name in shown])
         axes.bar_label(bars, fmt="%.3f", padding=3)
-        axes.set(title=title, xlim=(0, 1.25 * max(shown.values())))
+        axes.set(title=title, xlim=(0, 1.4 * max(shown.values())))
         axes.invert_yaxis()
     return figure
 
