@@ -281,9 +281,8 @@ def main(argv=None) -> dict:
             model, codes = build_models(args.margin, False)[1], file["codes"]
             model.set_weights([file[f"w{i}"] for i in range(len(file.files) - 1)])
         return {"answers": find_answers(args.ask, model, codes, encode, answers)}
-    rows = splits["test"]
+    rows, tuning = splits["test"], splits["valid"][:300]
     chance = float(np.mean([len(right) / (len(right) + len(wrong)) for _, right, wrong in rows]))
-    tuning = splits["valid"][:300]
     counts, weights = bm25([row[0] for row in rows + tuning], answers, args.language)
 
     def lexical(i, ids):
