@@ -14,24 +14,23 @@ Differs from the article: Python 3; the words of the question are left out of it
 import argparse
 import cmd
 import difflib
-import gzip
 import json
 import os
 import platform
 import sys
 import time
-import zipfile
-import zlib
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.linalg import LinAlgError, cholesky
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from simpler_glove.vectors import chosen_vectors, drawable  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-QUICK_DOCUMENTS = 4000      # of the 19,484 lines of the default corpus: vectors in seconds, not results
+COMMANDS = ("related", "similar", "analogy", "keywords", "similarity", "importance")
 DEMONSTRATION = [
     "related 银行", "related 经济", "related 足球", "similar 银行", "similar 北京", "analogy 北京 英国 中国",
     "keywords 国务院 决定 ， 加快 粮食 流通 体制 改革 ， 保护 农民 的 利益 。",
@@ -47,15 +46,10 @@ class WordVectors:
     words: n strings, most frequent first; vectors: float32 (n, d); counts: int64 (n,) or None."""
 
     def __init__(self, words, vectors, counts=None, config=None):
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or len(words) != len(vectors) or (counts is not None and len(counts) != len(words)):
-            raise ValueError(f"{len(words)} words beside vectors of shape {vectors.shape}")
-        if not np.isfinite(vectors).all():
-            raise ValueError("a vector holds a number that is not finite")
-        self.words = np.asarray(words, dtype=str)
-        self.vectors, self.counts, self.config = vectors, counts, config or {}
+        self.words, self.vectors = np.asarray(words, dtype=str), np.ascontiguousarray(vectors, np.float32)
+        self.counts, self.config = counts, config or {}
         self.index = {word: row for row, word in enumerate(self.words.tolist())}
-        self.norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        self.norms = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
         self.inverse_norms = 1 / np.maximum(self.norms, 1e-12)
         self._projections = {}
 
@@ -167,6 +161,28 @@ def tokenize(text: str) -> list[str]:
     return jieba.lcut(text, HMM=False)
 
 
+# ---------------------------------------------------------------- figures
+def plot_neighbours(vectors: WordVectors, queries: list[str], context_words: int) -> Figure:
+    """Table: for each word its related words (inner product) and its similar words (PMI profiles)."""
+    answers = [(query, [word for word, _ in vectors.related(query, 8)],
+                [word for word, _ in vectors.similar(query, 8, context_words)]) for query in queries]
+    figure = Figure(figsize=(9, 0.7 + 0.5 * len(queries)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    labels, family, note = drawable([word for query, *lists in answers for word in (query, *lists[0], *lists[1])])
+    cells = [(row[0], "  ".join(row[1:9]), "  ".join(row[9:17]))
+             for row in (labels[start:start + 17] for start in range(0, len(labels), 17))]
+    table = axes.table(cells, colLabels=("word", "related: largest ⟨v, v′⟩ = PMI", "similar: same PMI profile"),
+                       cellLoc="left", colWidths=(0.1, 0.45, 0.45), loc="center", edges="horizontal")
+    table.auto_set_font_size(False)
+    table.set_fontsize(7)
+    table.scale(1, 1.7)
+    for cell in table.get_celld().values():
+        cell.set_text_props(**({"family": family} if family else {}))
+    axes.set_title(f"neighbours ({note})" if note else "neighbours", fontsize=9)
+    return figure
+
+
 # ---------------------------------------------------------------- command line
 class Prompt(cmd.Cmd):
     """One line, one question; the methods do_* are the commands (the standard library's cmd adds help)."""
@@ -180,16 +196,13 @@ class Prompt(cmd.Cmd):
     def ask(self, line: str):
         """Print and return the answer to one line; ValueError for a bad one."""
         name, _, rest = line.strip().partition(" ")
-        if name not in ("related", "similar", "analogy", "keywords", "similarity", "importance"):
+        if name not in COMMANDS:
             raise ValueError(f"{name}: not a command; {self.intro}")
         if not rest.strip():
-            raise ValueError(f"{name}: give it words, for instance: "
-                             + next(shown for shown in DEMONSTRATION if shown.startswith(name + " ")))
+            raise ValueError(f"{name}: give it words; {getattr(self, f'answer_{name}').__doc__}")
         answer = getattr(self, f"answer_{name}")(rest.strip())
-        if isinstance(answer, list) and answer and isinstance(answer[0], tuple):
-            print("  ".join(f"{word} {score:.2f}" for word, score in answer))
-        else:
-            print(answer if not isinstance(answer, float) else f"{answer:.3f}")
+        shown = [("cosine", answer)] if isinstance(answer, float) else answer or [("no known word", 0)]
+        print("  ".join(f"{word} {score:.2f}" for word, score in shown))
         return answer
 
     def answer_related(self, rest):
@@ -220,8 +233,7 @@ class Prompt(cmd.Cmd):
 
     def answer_importance(self, rest):
         """importance WORD…: ‖v‖² of each, largest first."""
-        scored = [(word, self.vectors.importance(word)["norm2"]) for word in rest.split()]
-        return sorted(scored, key=lambda pair: -pair[1])
+        return sorted(((word, self.vectors.importance(word)["norm2"]) for word in rest.split()), key=lambda pair: -pair[1])
 
     def default(self, line):
         if line in ("EOF", "quit", "exit"):
@@ -236,29 +248,111 @@ class Prompt(cmd.Cmd):
 
     def do_help(self, _):
         """Print what each command does."""
-        print("\n".join(getattr(Prompt, name).__doc__ for name in dir(Prompt) if name.startswith("answer_")))
+        print("\n".join(getattr(self, f"answer_{name}").__doc__ for name in COMMANDS))
 
-    def completenames(self, text, *_):
-        return [name[7:] + " " for name in dir(Prompt) if name.startswith("answer_" + text)]
+    def completenames(self, text, *_):              # Tab on the first word
+        return [name + " " for name in COMMANDS if name.startswith(text)]
 
-    def completedefault(self, text, *_):
+    def completedefault(self, text, *_):            # Tab on the others
         return [word for word in self.vectors.index if word.startswith(text)][:50]
 
-    completenames.__doc__ = completedefault.__doc__ = "Tab completion of commands and of words."
+    def run(self, history: Path) -> None:
+        """Read lines to the end of input, with readline's history and completion where Python has readline."""
+        try:
+            import readline
+            readline.set_completer_delims(" /")
+            if history.exists():
+                readline.read_history_file(history)
+        except (ImportError, OSError):
+            readline = None
+        try:
+            self.cmdloop()
+        finally:
+            if readline:
+                readline.set_history_length(1000)
+                readline.write_history_file(history)
 
 
-def run_prompt(prompt: Prompt, history: Path) -> None:
-    """Read lines to the end of input, with readline's history and completion where Python has readline."""
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("question", nargs="*", help=f"one of {', '.join(COMMANDS)} and its words; or prompt; none: a show")
+    parser.add_argument("--vectors", type=Path, help=".npz, word2vec text or .bin (else vectors.npz of --out-dir)")
+    parser.add_argument("--top", type=int, default=10, help="words in an answer")
+    parser.add_argument("--measure", choices=("dot", "cosine"), default="dot", help="of related, keywords; dot: PMI")
+    parser.add_argument("--context-words", type=int, default=10_000,
+                        help="N most frequent words of a PMI profile: 10000 finds like meaning, 500 like syntax")
+    add_house_flags(parser)
+    args = parser.parse_args(argv)
+    for name in ("top", "context_words"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be 1 or more")
+    if args.question and args.question[0] not in (*COMMANDS, "prompt"):
+        parser.error(f"{args.question[0]}: not a command; one of {', '.join(COMMANDS)}, prompt")
+    return args
+
+
+def add_house_flags(parser: argparse.ArgumentParser) -> None:
+    """The four flags that every script of this repository takes."""
+    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
+    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+
+
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+    """Write <out-dir>/<script>.json in one move and return what it holds."""
+    packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
+    results = {
+        "script": script, "quick": args.quick, "seed": args.seed,
+        "config": {key: str(value) if isinstance(value, Path) else value
+                   for key, value in vars(args).items() if key not in ("out_dir", "data_dir")},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": f"{os.cpu_count()} cores, {platform.machine()}", "seconds": round(time.perf_counter() - started, 1),
+        "metrics": metrics, "claims": claims, "figures": figures,
+    }
+    path = args.out_dir / f"{script}.json"
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(results, ensure_ascii=False, indent=1, default=float) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    for claim in claims:
+        verdict = {True: "holds", False: "does NOT hold", None: "not measurable here"}[claim["holds"]]
+        print(f"{claim['id']} {verdict}: {claim['claim']} | article: {claim['expected']} | here: {claim['measured']}")
+    print(f"{'QUICK RUN, not results. ' if args.quick else ''}Wrote {path} in {results['seconds']} s")
+    return results
+
+
+def main(argv=None) -> dict:
+    started = time.perf_counter()
+    args = parse_args(argv)
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    vectors = WordVectors(*chosen_vectors(args))
+    prompt = Prompt(vectors, args.top, args.measure == "cosine", args.context_words)
+    if args.question == ["prompt"]:
+        prompt.run(args.out_dir / "explore_history.txt")
+        return {}
+    if args.question:
+        return {"question": args.question, "answer": prompt.ask(" ".join(args.question))}
+    answers, frequent = {}, " ".join(vectors.words[200:203])
+    for line in DEMONSTRATION:                    # with other vectors than the default: the same about frequent words
+        name, _, rest = line.partition(" ")
+        if name not in ("keywords", "similarity") and any(word not in vectors.index for word in rest.split()):
+            line = f"{name} {frequent if name == 'analogy' else frequent.split()[0]}"
+        print(f"> {line}")
+        answers[line] = prompt.ask(line)
+    related = [line.split()[1] for line in answers if line.split()[0] in ("related", "similar")]
+    figures = ["explore_neighbours.png"]
+    figure = plot_neighbours(vectors, list(dict.fromkeys(related)), args.context_words)
+    figure.savefig(args.out_dir / figures[0], dpi=150)
+    return save_results(args, "explore", {"words": len(vectors.words), "answers": answers}, [], figures, started)
+
+
+if __name__ == "__main__":
     try:
-        import readline
-        readline.set_completer_delims(" /")
-        if history.exists():
-            readline.read_history_file(history)
-    except (ImportError, OSError):
-        readline = None
-    try:
-        prompt.cmdloop()
-    finally:
-        if readline:
-            readline.set_history_length(1000)
-            readline.write_history_file(history)
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
