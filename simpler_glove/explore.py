@@ -57,8 +57,8 @@ class WordVectors:
         """The row of a word; ValueError with near spellings when it is not there."""
         if word not in self.index:
             near = self.suggest(word)
-            raise ValueError(f"{word}: not among the {len(self.words):,} words"
-                             + (f"; near spellings: {' '.join(near)}" if near else ""))
+            near = f"; near spellings: {' '.join(near)}" if near else ""
+            raise ValueError(f"{word}: not among the {len(self.words):,} words{near}")
         return self.index[word]
 
     def suggest(self, word: str, top: int = 5) -> list[str]:
@@ -162,24 +162,17 @@ def tokenize(text: str) -> list[str]:
 
 
 # ---------------------------------------------------------------- figures
-def plot_neighbours(vectors: WordVectors, queries: list[str], context_words: int) -> Figure:
-    """Table: for each word its related words (inner product) and its similar words (PMI profiles)."""
-    answers = [(query, [word for word, _ in vectors.related(query, 8)],
-                [word for word, _ in vectors.similar(query, 8, context_words)]) for query in queries]
-    figure = Figure(figsize=(9, 0.7 + 0.5 * len(queries)), layout="constrained")
-    axes = figure.subplots()
-    axes.set_axis_off()
-    labels, family, note = drawable([word for query, *lists in answers for word in (query, *lists[0], *lists[1])])
-    cells = [(row[0], "  ".join(row[1:9]), "  ".join(row[9:17]))
-             for row in (labels[start:start + 17] for start in range(0, len(labels), 17))]
-    table = axes.table(cells, colLabels=("word", "related: largest ⟨v, v′⟩ = PMI", "similar: same PMI profile"),
-                       cellLoc="left", colWidths=(0.1, 0.45, 0.45), loc="center", edges="horizontal")
-    table.auto_set_font_size(False)
-    table.set_fontsize(7)
-    table.scale(1, 1.7)
-    for cell in table.get_celld().values():
-        cell.set_text_props(**({"family": family} if family else {}))
-    axes.set_title(f"neighbours ({note})" if note else "neighbours", fontsize=9)
+def plot_neighbours(vectors: WordVectors, queries: list[str], top: int = 10) -> Figure:
+    """One panel a word: its most related words and their PMI = ⟨v, v′⟩."""
+    figure = Figure(figsize=(2.4 * len(queries), 3), layout="constrained")
+    for axes, query in zip(np.ravel(figure.subplots(1, len(queries))), queries):
+        words, scores = zip(*vectors.related(query, top))
+        labels, family, note = drawable([query, *words])
+        axes.barh(range(len(words)), scores)
+        axes.set_yticks(range(len(words)), labels[1:], fontsize=8, **({"family": family} if family else {}))
+        axes.set_title(labels[0], **({"family": family} if family else {}))
+        axes.invert_yaxis()
+    figure.supxlabel("PMI = ⟨v, v′⟩, nats" + (f"   ({note})" if note else ""), fontsize=9)
     return figure
 
 
@@ -233,7 +226,8 @@ class Prompt(cmd.Cmd):
 
     def answer_importance(self, rest):
         """importance WORD…: ‖v‖² of each, largest first."""
-        return sorted(((word, self.vectors.importance(word)["norm2"]) for word in rest.split()), key=lambda pair: -pair[1])
+        scored = [(word, self.vectors.importance(word)["norm2"]) for word in rest.split()]
+        return sorted(scored, key=lambda pair: -pair[1])
 
     def default(self, line):
         if line in ("EOF", "quit", "exit"):
@@ -342,8 +336,7 @@ def main(argv=None) -> dict:
         answers[line] = prompt.ask(line)
     related = [line.split()[1] for line in answers if line.split()[0] in ("related", "similar")]
     figures = ["explore_neighbours.png"]
-    figure = plot_neighbours(vectors, list(dict.fromkeys(related)), args.context_words)
-    figure.savefig(args.out_dir / figures[0], dpi=150)
+    plot_neighbours(vectors, list(dict.fromkeys(related))).savefig(args.out_dir / figures[0], dpi=150)
     return save_results(args, "explore", {"words": len(vectors.words), "answers": answers}, [], figures, started)
 
 

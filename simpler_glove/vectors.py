@@ -26,17 +26,18 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data.download import fetch  # noqa: E402
 from simpler_glove.count import load_corpus  # noqa: E402
 from simpler_glove.train import fit, save_vectors  # noqa: E402
-from simpler_glove.vocabulary import DEFAULT_CORPUS, read_documents  # noqa: E402
+from simpler_glove.vocabulary import DEFAULT_CORPUS, HALF_WIDTH, read_documents  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # what the scripts compare: our default; the article's loss to the letter; the same without min{x/x_max, 1}; English
 VARIANTS = {"default": {}, "article": {"unseen_weight": 0.0}, "untruncated": {"unseen_weight": 0.0, "truncate": False},
             "english": {"corpus": "sotu"}}
-CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Source Han Sans CN",
-                 "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Heiti SC",
-                 "Arial Unicode MS", "Droid Sans Fallback")
+CHINESE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei", "SimHei",
+    "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Droid Sans Fallback")
 QUICK_DOCUMENTS = 4000      # of 19,484 lines of the default corpus
 
 
@@ -153,6 +154,18 @@ def default_documents(args: argparse.Namespace) -> list[list[str]]:
     return list(itertools.islice(documents, QUICK_DOCUMENTS if args.quick else None))
 
 
+def word_classes(args: argparse.Namespace) -> dict[str, str]:
+    """word → its commonest part of speech in the tagged default corpus (first letter: n v a d r p c u w m q …)."""
+    tags = {}
+    with open(fetch(DEFAULT_CORPUS, args.data_dir), encoding="utf-8") as file:
+        for line in file:
+            for token in line.translate(HALF_WIDTH).split():
+                word, _, tag = token.rpartition("/")
+                seen = tags.setdefault(word, {})
+                seen[tag[:1]] = seen.get(tag[:1], 0) + 1
+    return {word: max(seen, key=seen.get) for word, seen in tags.items()}
+
+
 # ---------------------------------------------------------------- figures
 def drawable(words: list[str]) -> tuple[list[str], str | None, str]:
     """(labels, font family or None, note): the words, or their pinyin where no installed font has Chinese."""
@@ -163,9 +176,10 @@ def drawable(words: list[str]) -> tuple[list[str], str | None, str]:
     if family:
         return list(words), family, ""
     from snownlp import normal
-    marks = {"，": ",", "。": ".", "、": "\\", "“": "``", "”": "''", "（": "(", "）": ")", "：": ":", "；": ";"}
-    labels = [marks.get(word) or "".join(normal.get_pinyin(word)) for word in words]
-    return [label if label.isascii() else "?" for label in labels], None, "pinyin: no font with Chinese was found"
+    marks = {"，": ",", "。": ".", "、": "(list comma)", "“": '"', "”": '"', "（": "(", "）": ")", "：": ":", "；": ";"}
+    spelled = [marks.get(word) or "".join(normal.get_pinyin(word)) for word in words]      # rare characters are missing
+    labels = ["".join(letter if letter.isascii() else "?" for letter in word) for word in spelled]
+    return labels, None, "pinyin: no font with Chinese was found"
 
 
 def plot_norms(vectors: np.ndarray) -> Figure:
