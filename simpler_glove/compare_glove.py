@@ -83,7 +83,7 @@ def mean_cosine(vectors: np.ndarray, rng: np.random.Generator, pairs: int = 5000
 
 # ---------------------------------------------------------------- evaluation
 def stop_word_place(words: np.ndarray, vectors: np.ndarray, classes: dict[str, str], frequent: int = 50) -> dict:
-    """Mean place by norm, 0 smallest to 1 largest, of the stop words among the `frequent` commonest, and of all content."""
+    """Mean place by norm, 0 smallest to 1 largest: stop words among the `frequent` commonest, and all content words."""
     norms = np.linalg.norm(vectors, axis=1)
     place = norms.argsort().argsort() / (len(norms) - 1)
     kinds = np.array([classes.get(word, "?") for word in words.tolist()])
@@ -92,7 +92,7 @@ def stop_word_place(words: np.ndarray, vectors: np.ndarray, classes: dict[str, s
             "largest": words[np.argsort(-norms)[:20]].tolist(), "stop_words": words[stop].tolist()}
 
 
-def keyword_order(vectors: WordVectors, documents: list[list[str]], classes: dict[str, str], cosine: bool = False) -> float:
+def keyword_order(vectors: WordVectors, documents: list[list[str]], classes: dict, cosine: bool = False) -> float:
     """Chance that a content word of a document stands before a stop word of it in its keywords; mean over documents."""
     chances = []
     for tokens in documents:
@@ -194,7 +194,7 @@ def main(argv=None) -> dict:
     # the article's model has nothing to take the shift up: its squared error against the PMI grows
     own, share = ours[1][:size].astype(np.float64), ours[2][:size] / ours[2].sum()
     pmi = np.log(np.maximum(table + table.T, 1) / (2.0 * pairs.sum())) - np.log(share)[:, None] - np.log(share)
-    away = c[:1] if own.shape[1] < args.dim else np.resize(c, own.shape[1])
+    away = np.resize(c, own.shape[1])
     errors = [float((glove.weights * (v @ v.T - pmi) ** 2).sum() / glove.seen) for v in (own, own + away)]
     cosines = mean_cosine(summed, rng), mean_cosine(moved[0] + moved[1], rng)
 
@@ -207,7 +207,8 @@ def main(argv=None) -> dict:
              "ours_cosine": keyword_order(mine, documents, classes, True),
              "glove_cosine": keyword_order(theirs, documents, classes, True)}
     example = max(documents[:50], key=lambda tokens: len(set(tokens)))
-    shown = {name: [word for word, _ in model.keywords(example, 10_000)] for name, model in (("ours", mine), ("glove", theirs))}
+    shown = {name: [word for word, _ in model.keywords(example, 10_000)]
+             for name, model in (("ours", mine), ("glove", theirs))}
     for name, keywords in shown.items():
         print(f"{name}: first keywords {' '.join(keywords[:8])} … last {' '.join(keywords[-8:])}")
     figures = ["compare_glove_norms.png"]
@@ -217,11 +218,13 @@ def main(argv=None) -> dict:
                "places": places, "keyword_order": order, "documents": len(documents),
                "example": {name: [keywords[:10], keywords[-10:]] for name, keywords in shown.items()}}
     claims = [
-        {"id": "C7.6", "claim": "a shift of all vectors leaves GloVe's loss, not ours; GloVe's stop words have large norms",
+        {"id": "C7.6", "claim": "a shift of all vectors leaves GloVe's loss as it is, not the article's; "
+                                "GloVe's stop words have large norms",
          "expected": "exactly; large",
          "measured": f"loss changes by {change:.0e} of itself while the mean cosine goes from {cosines[0]:.2f} to "
-                     f"{cosines[1]:.2f}; ours: error × {errors[1] / errors[0]:.0f}; place by norm of the commonest stop words "
-                     f"{places['glove']['stop']:.2f} (ours {places['ours']['stop']:.2f}; 0 smallest, 1 largest)",
+                     f"{cosines[1]:.2f}; the article's error × {errors[1] / errors[0]:.0e}; place by norm of the "
+                     f"commonest stop words {places['glove']['stop']:.2f} (ours {places['ours']['stop']:.2f}; 0 smallest, "
+                     "1 largest)",
          "holds": bool(change < 1e-9 and errors[1] > 2 * errors[0] and places["glove"]["stop"] > 0.75
                        > 0.5 > places["ours"]["stop"])},
         {"id": "C7.10", "claim": "keywords by ⟨Σ v, v_w⟩: content words first, stop words last; reversed with GloVe",

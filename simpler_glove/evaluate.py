@@ -5,8 +5,8 @@ Run:     python simpler_glove/evaluate.py                       our default besi
          python simpler_glove/evaluate.py mine.npz theirs.txt   one row a file
 Time:    TIME_LINE
 
-Symbols: A + B − C → offset of answer_analogies (3CosAdd, unit vectors, as gensim)   Pearson(⟨v_i, v_k⟩, ⟨v_j, v_k⟩)_k ≤ N
-         → profile correlation (eq. 31–35) = cos(v_i U, v_j U) with VᵀV = UUᵀ → context_factor (eq. 36–39)
+Symbols: A + B − C → offset of answer_analogies (3CosAdd, unit vectors, as gensim)
+         Pearson of ⟨v_i, v_k⟩ and ⟨v_j, v_k⟩ over k ≤ N (eq. 31–35) = cos(v_i U, v_j U) (eq. 36–39)
 Differs from the article: it shows nine analogies and no benchmark; here are WordSim-240/353, CA-translated (Chen et al.
          2015), Google's questions-words, and parts of speech for "syntactic".
 """
@@ -65,7 +65,7 @@ def read_sets(kind: str, data_dir: Path | None) -> dict:
         try:
             found[name] = (read_similarity if kind == "similarity" else read_analogies)(fetch(name, data_dir))
         except OSError as error:
-            print(f"{name}: not here, left out ({str(error).splitlines()[0]} python data/download.py {name} fetches it)")
+            print(f"{str(error).splitlines()[0]} Left out; python data/download.py {name} fetches it", flush=True)
     return found
 
 
@@ -84,7 +84,7 @@ def word_similarity(vectors: WordVectors, pairs: list[tuple[str, str, float]]) -
 
 
 def answer_analogies(unit: np.ndarray, questions: np.ndarray, offset: bool = True, batch: int = 512) -> np.ndarray:
-    """Row of the best d in a : b = c : d for questions (m, 3) of rows of the unit vectors (n, d), the three left out.
+    """Row of the best d in a : b = c : d, the three left out; questions (m, 3) are rows of the unit vectors (n, d).
 
     3CosAdd: largest cosine with b − a + c; offset=False: with c alone, the baseline that knows no relation."""
     best = np.empty(len(questions), np.int64)
@@ -97,7 +97,7 @@ def answer_analogies(unit: np.ndarray, questions: np.ndarray, offset: bool = Tru
 
 
 def analogy_accuracy(vectors: WordVectors, sections: list, restrict: int = 300_000) -> dict:
-    """Share of covered questions answered rightly, per section and over all, among the `restrict` most frequent words."""
+    """Share of covered questions answered rightly, in all and by section, among the `restrict` most frequent words."""
     unit = vectors.vectors[:restrict] * vectors.inverse_norms[:restrict, None]
     known = {word: row for word, row in vectors.index.items() if row < restrict}
     rows, section_of = [], []
@@ -119,7 +119,7 @@ def analogy_accuracy(vectors: WordVectors, sections: list, restrict: int = 300_0
 
 # ---------------------------------------------------------------- evaluation
 def listed_analogies(vectors: WordVectors) -> list[dict]:
-    """Rank of the article's answer to each of its nine questions, query words left out; None where a word is unknown."""
+    """Rank of the article's answer to its nine questions, query words left out; None where a word is unknown."""
     rows = []
     for a, b, c, answers, promised in LISTED:
         row = {"question": f"{a} + {b} − {c}", "expected": answers[0], "promised": promised, "rank": None, "top": []}
@@ -135,15 +135,15 @@ def identity_error(vectors: WordVectors, rng: np.random.Generator, context_words
     """Largest |Pearson of PMI profiles − cos(v_i U, v_j U)| over 200 random pairs (eq. 31–39), in float64."""
     wide, context = vectors.vectors.astype(np.float64), vectors.vectors[:context_words].astype(np.float64)
     first, second = rng.integers(0, len(wide), (2, 200))
-    first, second = first[vectors.norms[first] * vectors.norms[second] > 0], second[vectors.norms[first]
-                                                                                     * vectors.norms[second] > 0]
+    usable = vectors.norms[first] * vectors.norms[second] > 0
+    first, second = first[usable], second[usable]
     projected = wide @ context_factor(context)
     cosine = [x @ y / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(projected[first], projected[second])]
     pearson = [np.corrcoef(context @ wide[i], context @ wide[j])[0, 1] for i, j in zip(first, second)]
     return float(np.abs(np.array(cosine) - pearson).max())
 
 
-def compare_contexts(vectors: WordVectors, classes: dict[str, str], rng: np.random.Generator, queries: int = 400) -> dict:
+def compare_contexts(vectors: WordVectors, classes: dict[str, str], rng, queries: int = 2000) -> dict:
     """What the N context words of the profile change, over random queries among ranks 300 to 5,000.
 
     same_class (len(CONTEXTS), queries): share of the ten similar words with the query's part of speech;
@@ -192,10 +192,10 @@ def check_claims(vectors: WordVectors, args: argparse.Namespace, rng) -> tuple[d
          "holds": bool(first == len(promised)) if promised else None},
         {"id": "C7.9", "claim": "Pearson of PMI profiles = cosine after U, exactly; N = 500 is more syntactic, "
                                 "N = 10,000 nearer to the cosine", "expected": "exact; syntactic; near",
-         "measured": f"identity to {error:.0e}; same part of speech {same[small]:.3f} at 500, {same[large]:.3f} at 10,000 "
-                     f"(difference {gain.mean():+.3f} ± {doubt:.3f}); shared with the cosine's ten {like[small]:.2f} and "
-                     f"{like[large]:.2f}", "holds": bool(error < 1e-9 and gain.mean() > 2 * doubt
-                                                         and like[large] > like[small])}]
+         "measured": f"identity to {error:.0e}; same part of speech {same[small]:.3f} at 500, {same[large]:.3f} at "
+                     f"10,000 (difference {gain.mean():+.3f} ± {doubt:.3f}); shared with the cosine's ten "
+                     f"{like[small]:.2f} and {like[large]:.2f}",
+         "holds": bool(error < 1e-9 and gain.mean() > 2 * doubt and like[large] > like[small])}]
     return metrics, claims, contexts
 
 
@@ -210,9 +210,9 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
         bars = axes[0].bar(np.arange(len(names)) + (place - (len(rows) - 1) / 2) * 0.8 / len(rows), scores,
                            0.8 / len(rows), label=label)
         axes[0].bar_label(bars, [f"{score:.2f}" for score in scores], fontsize=7)
-    axes[0].set_xticks(range(len(names)), [f"{name}\n{max(row[name]['covered'] for row in rows.values() if name in row)} of "
-                                           f"{next(row[name]['total'] for row in rows.values() if name in row)}"
-                                           for name in names], fontsize=8)
+    first = next(iter(rows.values()))
+    labels = [f"{name}\n{first[name]['covered']} of {first[name]['total']}" for name in names]
+    axes[0].set_xticks(range(len(names)), labels, fontsize=8)
     axes[0].set(ylabel="Spearman ρ (wordsim), accuracy (analogies)")
     axes[0].legend()
     if contexts:
@@ -222,8 +222,8 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
             axes[1].annotate(label, (CONTEXTS[2], mean[2]), xytext=(0, 8), textcoords="offset points",
                              color=line[0].get_color())
         axes[1].axhline(contexts["cosine_same_class"], color="0.5", linestyle="--")
-        axes[1].annotate("same part of speech, by cosine", (CONTEXTS[0], contexts["cosine_same_class"]), xytext=(0, -11),
-                         textcoords="offset points", color="0.4", fontsize=8)
+        axes[1].annotate("same part of speech, by cosine", (CONTEXTS[0], contexts["cosine_same_class"]),
+                         xytext=(0, -11), textcoords="offset points", color="0.4", fontsize=8)
         axes[1].set(xscale="log", xlabel="N, context words of the PMI profile", ylabel="share of the ten similar words")
     return figure
 
@@ -232,8 +232,8 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("vectors", nargs="*", type=Path, help="vector files (default: trained by our and the article's loss)")
-    parser.add_argument("--restrict", type=int, default=300_000, help="analogies among so many most frequent words (gensim's)")
+    parser.add_argument("vectors", nargs="*", type=Path, help="vector files (none: our and the article's loss)")
+    parser.add_argument("--restrict", type=int, default=300_000, help="analogies among so many frequent words")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.restrict < 4:

@@ -270,7 +270,7 @@ class Prompt(cmd.Cmd):
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("question", nargs="*", help=f"one of {', '.join(COMMANDS)} and its words; or prompt; none: a show")
+    parser.add_argument("question", nargs="*", help=f"one of {', '.join(COMMANDS)} and words; prompt; none: a show")
     parser.add_argument("--vectors", type=Path, help=".npz, word2vec text or .bin (else vectors.npz of --out-dir)")
     parser.add_argument("--top", type=int, default=10, help="words in an answer")
     parser.add_argument("--measure", choices=("dot", "cosine"), default="dot", help="of related, keywords; dot: PMI")

@@ -33,7 +33,7 @@ def files(tmp_path, model):
     """The same vectors as .npz, word2vec text, GloVe text, gzip and binary."""
     words, table = model.words.tolist(), model.vectors
     lines = [f"{word} {' '.join(repr(float(x)) for x in row)}" for word, row in zip(words, table)]
-    (tmp_path / "a.txt").write_text(f"300 16\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("300 16\n" + "\n".join(lines) + "\n", encoding="utf-8")
     (tmp_path / "glove.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress((tmp_path / "a.txt").read_bytes()))
     (tmp_path / "a.bin").write_bytes(b"300 16\n" + b"".join(
@@ -166,7 +166,8 @@ def test_analogies_equal_a_loop_and_gensim(model, tmp_path):
     model.vectors[100:150] = model.vectors[:50] - model.vectors[50:100] + model.vectors[150:200]   # some are solvable
     model = explore.WordVectors(model.words, model.vectors)
     questions = [("one", [(f"w{50 + i}", f"w{i}", f"w{150 + i}", f"w{100 + i}") for i in range(50)]),
-                 ("two", [tuple(f"w{i}" for i in rng.choice(300, 4, replace=False)) for _ in range(100)] + [("x",) * 4])]
+                 ("two", [tuple(f"w{i}" for i in rng.choice(300, 4, replace=False)) for _ in range(100)]
+                  + [("x",) * 4])]
     unit = model.vectors * model.inverse_norms[:, None]
     right = 0
     for a, b, c, d in (q for _, section in questions for q in section if q[0] in model.index):
@@ -181,7 +182,8 @@ def test_analogies_equal_a_loop_and_gensim(model, tmp_path):
     keyed = gensim.models.KeyedVectors(16)
     keyed.add_vectors(model.words.tolist(), model.vectors)
     path = tmp_path / "q.txt"
-    path.write_text("".join(f": {name}\n" + "".join(" ".join(q) + "\n" for q in section) for name, section in questions))
+    path.write_text("".join(f": {name}\n" + "".join(" ".join(question) + "\n" for question in section)
+                            for name, section in questions))
     assert keyed.evaluate_word_analogies(path)[0] == pytest.approx(answer["accuracy"])
 
 
