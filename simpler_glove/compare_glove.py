@@ -223,8 +223,8 @@ def main(argv=None) -> dict:
          "expected": "exactly; large",
          "measured": f"loss changes by {change:.0e} of itself while the mean cosine goes from {cosines[0]:.2f} to "
                      f"{cosines[1]:.2f}; the article's error × {errors[1] / errors[0]:.0e}; place by norm of the "
-                     f"commonest stop words {places['glove']['stop']:.2f} (ours {places['ours']['stop']:.2f}; 0 smallest, "
-                     "1 largest)",
+                     f"commonest stop words {places['glove']['stop']:.2f} (ours {places['ours']['stop']:.2f}; "
+                     "0 smallest, 1 largest)",
          "holds": bool(change < 1e-9 and errors[1] > 2 * errors[0] and places["glove"]["stop"] > 0.75
                        > 0.5 > places["ours"]["stop"])},
         {"id": "C7.10", "claim": "keywords by ⟨Σ v, v_w⟩: content words first, stop words last; reversed with GloVe",

@@ -78,8 +78,7 @@ class WordVectors:
 
     def _best(self, scores, top, leave_out):
         scores[list(leave_out)] = -np.inf
-        top = min(top, len(scores) - len(set(leave_out)))
-        if top < 1:
+        if (top := min(top, len(scores) - len(set(leave_out)))) < 1:
             return []
         rows = np.argpartition(scores, -top)[-top:]        # O(n), then only `top` are sorted
         rows = rows[np.argsort(-scores[rows], kind="stable")]
@@ -119,9 +118,8 @@ class WordVectors:
         """Words of the sentence by log R(sentence, w) = ⟨Σ v_i, v_w⟩ (eq. 40–43)."""
         sentence = self.sentence_vector(tokens)
         rows = list(dict.fromkeys(self.index[token] for token in tokens if token in self.index))
-        scores = self.vectors[rows] @ sentence
-        if cosine:
-            scores = scores * self.inverse_norms[rows] / max(float(np.linalg.norm(sentence)), 1e-12)
+        scale = self.inverse_norms[rows] / max(float(np.linalg.norm(sentence)), 1e-12) if cosine else 1
+        scores = self.vectors[rows] @ sentence * scale
         order = np.argsort(-scores, kind="stable")[:top]
         return [(str(self.words[rows[i]]), float(scores[i])) for i in order]
 
