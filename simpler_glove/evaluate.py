@@ -36,6 +36,7 @@ LISTED = [("机场", "火车", "飞机", ("火车站",), True), ("国王", "女�
           ("广州", "浙江", "广东", ("杭州",), True), ("广州", "江苏", "广东", ("南京", "常州"), True),
           ("中学", "大学生", "大学", ("中学生",), False), ("人民币", "美国", "中国", ("美元",), True),
           ("兵马俑", "敦煌", "西安", ("莫高窟",), False)]
+LABELS = {"default": "ours: unseen pairs held", "article": "article's loss", "untruncated": "the same, not truncated"}
 CONTEXTS = (100, 200, 500, 1000, 2000, 5000, 10_000)     # N of eq. 31: the article names 500 and 10,000
 
 
@@ -209,7 +210,7 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
     for place, (label, row) in enumerate(rows.items()):
         scores = [(row[name]["score"] or 0) if name in row else 0 for name in names]
         bars = axes[0].bar(np.arange(len(names)) + (place - (len(rows) - 1) / 2) * 0.8 / len(rows), scores,
-                           0.8 / len(rows), label=label)
+                           0.8 / len(rows), label=LABELS.get(label, label))
         axes[0].bar_label(bars, [f"{score:.2f}" for score in scores], fontsize=7)
     first = next(iter(rows.values()))
     labels = [f"{name}\n{first[name]['covered']} of {first[name]['total']}" for name in names]
@@ -220,8 +221,8 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
         for key, label in (("same_class", "same part of speech"), ("like_cosine", "among the cosine's ten")):
             mean, spread = contexts[key].mean(axis=1), contexts[key].std(axis=1) / np.sqrt(contexts[key].shape[1])
             line = axes[1].errorbar(CONTEXTS, mean, 2 * spread, fmt="o-", capsize=2)
-            axes[1].annotate(label, (CONTEXTS[2], mean[2]), xytext=(0, 8), textcoords="offset points",
-                             color=line[0].get_color())
+            axes[1].annotate(label, (CONTEXTS[3], mean[3]), xytext=(8, -14 if key == "like_cosine" else 12),
+                             textcoords="offset points", color=line[0].get_color())
         axes[1].axhline(contexts["cosine_same_class"], color="0.5", linestyle="--")
         axes[1].annotate("same part of speech, by cosine", (CONTEXTS[0], contexts["cosine_same_class"]),
                          xytext=(0, -11), textcoords="offset points", color="0.4", fontsize=8)

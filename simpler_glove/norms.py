@@ -29,8 +29,10 @@ FUNCTION = set("ucpwdrfmqykeo")   # 助 连 介 标点 副 代 方位 数 量 �
 STRICT = set("ucpw")              # 助词 连词 介词 标点: nobody would call these content
 BANDS = ((0, 200), (200, 1000), (1000, 5000), (200, 5000), (5000, None), (0, None))    # of frequency ranks
 FREQUENT = ("的", "是")           # the two words the article names
-NAMED = ["，", "的", "在", "和", "是", "了", "而且", "因此", "中国", "经济", "发展", "银行", "足球", "北京", "电影",
-         "教授", "总统", "粮食", "地震", "奥运会", "导弹", "石油", "艺术", "癌症"]
+NAMED = {"，": "comma", "的": "of 的", "在": "at 在", "是": "is 是", "和": "and 和", "而且": "moreover 而且",
+         "因此": "therefore 因此", "经济": "economy 经济", "银行": "bank 银行", "足球": "football 足球",
+         "北京": "Beijing 北京", "中国": "China 中国", "教授": "professor 教授", "粮食": "grain 粮食",
+         "地震": "earthquake 地震", "导弹": "missile 导弹", "癌症": "cancer 癌症"}
 
 
 # ---------------------------------------------------------------- method
@@ -106,26 +108,28 @@ def check_claims(described: dict[str, dict], top: int) -> list[dict]:
 
 
 # ---------------------------------------------------------------- figures
-def plot_norms(arrays: tuple, title: str) -> Figure:
-    """Every word as a point of −log P(w) and ‖v‖², the running median, some words by name."""
-    words, vectors, counts, _ = arrays
-    x, y = surprisal(counts), np.einsum("ij,ij->i", vectors, vectors)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(x, y, ".", markersize=1.5, color="0.75", rasterized=True)
-    cells = np.array_split(np.argsort(x, kind="stable"), 30)
-    medians = np.array([(np.median(x[cell]), np.median(y[cell])) for cell in cells])
-    axes.plot(*medians.T, color="C1", label="median")
-    index = {word: row for row, word in enumerate(words.tolist())}
-    rows = [index[word] for word in NAMED if word in index]
-    labels, family, note = drawable(words[rows].tolist())
-    axes.plot(x[rows], y[rows], "o", color="C0", markersize=4)
-    for row, label in zip(rows, labels):
-        axes.annotate(label, (x[row], y[row]), xytext=(4, 3), textcoords="offset points", fontsize=8,
-                      **({"family": family} if family else {}))
-    axes.set(xlabel="−log P(w), nats", ylabel="‖v‖²", title=title + (f"   ({note})" if note else ""),
-             ylim=(0, np.percentile(y, 99.5)))
-    axes.legend(loc="upper left")
+def plot_norms(panels: dict[str, tuple]) -> Figure:
+    """Every word as a point of −log P(w) and ‖v‖², the running median, some words by name; one panel a title."""
+    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    for axes, (title, (words, vectors, counts, _)) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items()):
+        x, y = surprisal(counts), np.einsum("ij,ij->i", vectors, vectors)
+        axes.plot(x, y, ".", markersize=1.5, color="0.8", rasterized=True)
+        edges = np.quantile(x, np.linspace(0, 1, 6)[:-1]).tolist() + [x.max()]
+        cells = np.digitize(x, np.unique(np.r_[np.arange(x.min(), edges[1], 1), edges]))
+        medians = np.array([(np.median(x[cells == cell]), np.median(y[cells == cell])) for cell in np.unique(cells)])
+        axes.plot(*medians.T, color="C1", label="median")
+        index = {word: row for row, word in enumerate(words.tolist())}
+        rows = [index[word] for word in NAMED if word in index]
+        _, family, note = drawable(words[rows].tolist())
+        axes.plot(x[rows], y[rows], "o", color="C0", markersize=4)
+        for row in rows:
+            meaning, _, word = NAMED[str(words[row])].partition(" ")
+            axes.annotate(f"{meaning} {word}" if family else meaning, (x[row], y[row]), xytext=(4, 3), fontsize=8,
+                          textcoords="offset points", **({"family": family} if family else {}))
+        axes.set(xlabel="−log P(w), nats", ylabel="‖v‖²", title=title, ylim=(0, np.percentile(y, 99.5)))
+        axes.legend(loc="upper left")
+    if note:
+        figure.supxlabel("words in English: no font with Chinese was found", fontsize=8)
     return figure
 
 
@@ -199,7 +203,8 @@ def main(argv=None) -> dict:
     for name, about in described.items():
         print(f"{name}: smallest norms {' '.join(about['smallest'][:25])}", flush=True)
     figures = ["norms_surprisal.png", "norms_truncation.png"]
-    plot_norms(variants["default"], "People's Daily, January 1998").savefig(args.out_dir / figures[0], dpi=150)
+    panels = {"article's loss": variants["article"], "unseen pairs held near PMI 0": variants["default"]}
+    plot_norms(panels).savefig(args.out_dir / figures[0], dpi=150)
     plot_truncation(variants).savefig(args.out_dir / figures[1], dpi=150)
     return save_results(args, "norms", {"variants": described}, check_claims(described, args.top), figures, started)
 

@@ -107,8 +107,9 @@ def main() -> None:
                 lambda: keyed.evaluate_word_analogies(path, restrict_vocab=args.analogy_words))
         right = {section["section"]: len(section["correct"]) for section in told[:-1]}
         equal = all(right[name] == count for name, (count, _) in ours["sections"].items())
-        print(f"analogies: gensim  {peer_cpu:.2f} CPU s, {peer_wall:.2f} s wall, accuracy {accuracy:.4f}; right answers "
-              f"by section {'equal' if equal else 'DIFFER'}; ratio {peer_cpu / cpu:.1f} CPU, {peer_wall / wall:.1f} wall")
+        print(f"analogies: gensim  {peer_cpu:.2f} CPU s, {peer_wall:.2f} s wall, accuracy {accuracy:.4f}; right "
+              f"answers by section {'equal' if equal else 'DIFFER'}; ratio {peer_cpu / cpu:.1f} CPU, "
+              f"{peer_wall / wall:.1f} wall")
     else:
         print("analogies: gensim not run")
 
