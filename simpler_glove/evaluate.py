@@ -145,7 +145,7 @@ def identity_error(vectors: WordVectors, rng: np.random.Generator, context_words
     return float(np.abs(np.array(cosine) - pearson).max())
 
 
-def compare_contexts(vectors: WordVectors, classes: dict[str, str], rng, queries: int = 2000) -> dict:
+def compare_contexts(vectors: WordVectors, classes: dict[str, str], rng, queries: int = 3000) -> dict:
     """What the N context words of the profile change, over random queries among ranks 300 to 5,000.
 
     same_class (len(CONTEXTS), queries): share of the ten similar words with the query's part of speech;
@@ -156,9 +156,12 @@ def compare_contexts(vectors: WordVectors, classes: dict[str, str], rng, queries
     unit = vectors.vectors * vectors.inverse_norms[:, None]
 
     def ten_nearest(unit_rows):
-        scores = unit_rows[rows] @ unit_rows.T
-        scores[np.arange(len(rows)), rows] = -np.inf
-        return np.argpartition(-scores, 10, axis=1)[:, :10]
+        found = []
+        for part in np.array_split(rows, len(rows) // 256 + 1):
+            scores = unit_rows[part] @ unit_rows.T
+            scores[np.arange(len(part)), part] = -np.inf
+            found.append(np.argpartition(scores, -10, axis=1)[:, -10:])
+        return np.concatenate(found)
     plain = ten_nearest(unit)
     same_class, like_cosine = [], []
     for context_words in CONTEXTS:

@@ -333,7 +333,7 @@ def main(argv=None) -> dict:
             line = f"{name} {frequent if name == 'analogy' else frequent.split()[0]}"
         print(f"> {line}")
         answers[line] = prompt.ask(line)
-    related = [line.split()[1] for line in answers if line.split()[0] in ("related", "similar")]
+    related = [line.split()[1] for line in answers if line.startswith("related ")]
     figures = ["explore_neighbours.png"]
     plot_neighbours(vectors, list(dict.fromkeys(related))).savefig(args.out_dir / figures[0], dpi=150)
     return save_results(args, "explore", {"words": len(vectors.words), "answers": answers}, [], figures, started)

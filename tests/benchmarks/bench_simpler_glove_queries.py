@@ -38,16 +38,17 @@ def draw_vectors(sections: list, size: int, dimension: int, rng: np.random.Gener
     return WordVectors(words + [f"filler{i}" for i in range(size - len(words))], table)
 
 
-def alternate(functions: dict, queries: list, rounds: int = 5) -> dict[str, float]:
-    """Median milliseconds a query of each function, their runs taken in turn."""
+def alternate(functions: dict, queries: list, rounds: int = 5) -> dict[str, np.ndarray]:
+    """Median (wall, CPU) milliseconds a query of each function, their runs taken in turn."""
     times = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
-            started = time.perf_counter()
+            started = np.array([time.perf_counter(), time.process_time()])
             for query in queries:
                 function(query)
-            times[name].append(1000 * (time.perf_counter() - started) / len(queries))
-    return {name: float(np.median(values)) for name, values in times.items()}
+            spent = np.array([time.perf_counter(), time.process_time()]) - started
+            times[name].append(1000 * spent / len(queries))
+    return {name: np.median(values, axis=0) for name, values in times.items()}
 
 
 def timed(function):
@@ -90,8 +91,8 @@ def main() -> None:
         same = sum([word for word, _ in theirs] == [word for word, _ in ours] for theirs, ours in pairs)
         print(f"neighbours: {same} of {len(queries)} lists of ten equal to gensim's")
     shape = f"{vectors.vectors.shape[0]:,} × {vectors.vectors.shape[1]}"
-    for name, milliseconds in alternate(functions, queries).items():
-        print(f"neighbour query, {shape}: {name:24s} {milliseconds:.2f} ms")
+    for name, (wall, cpu) in alternate(functions, queries).items():
+        print(f"neighbour query, {shape}: {name:24s} {wall:.2f} ms wall, {cpu:.2f} ms CPU", flush=True)
     if not keyed:
         print("gensim: not run")
 
