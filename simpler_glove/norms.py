@@ -110,10 +110,10 @@ def check_claims(described: dict[str, dict], top: int) -> list[dict]:
 # ---------------------------------------------------------------- figures
 def plot_norms(panels: dict[str, tuple]) -> Figure:
     """Every word as a point of −log P(w) and ‖v‖², the running median, some words by name; one panel a title."""
-    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
     for axes, (title, (words, vectors, counts, _)) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items()):
         x, y = surprisal(counts), np.einsum("ij,ij->i", vectors, vectors)
-        shown = np.r_[:min(1000, len(x)), 1000:len(x):4]       # a quarter of the rarer words: the file stays small
+        shown = np.r_[:min(1000, len(x)), 1000:len(x):6]       # a sixth of the rarer words: the file stays small
         axes.plot(x[shown], y[shown], ".", markersize=1.5, color="0.8")
         edges = np.quantile(x, np.linspace(0, 1, 6)[:-1]).tolist() + [x.max()]
         cells = np.digitize(x, np.unique(np.r_[np.arange(x.min(), edges[1], 1), edges]))
