@@ -88,7 +88,7 @@ def small_network(features: np.ndarray, labels: np.ndarray, train: slice, test: 
                               keras.layers.Dense(1, activation="sigmoid")])
     batches = -(-len(labels[train]) // 128)
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False,
-                  steps_per_execution=1 if keras.backend.backend() == "torch" else batches)   # an epoch a call: 5 × faster
+                  steps_per_execution=1 if keras.backend.backend() == "torch" else batches)    # an epoch a call
     model.fit(features[train], labels[train], batch_size=128, epochs=epochs, verbose=0)
     return float(model.evaluate(features[test], labels[test], batch_size=1024, verbose=0)[1])
 
