@@ -104,7 +104,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("corpus", nargs="*", default=["sotu"], help="English text files or registered corpora")
     parser.add_argument("--dim", type=int, default=128, help="length of a vector (concat: twice that)")
     parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 on all pairs; article: 0")
-    parser.add_argument("--threads", type=int, default=2, help="1 repeats byte for byte")
+    parser.add_argument("--threads", type=int, default=2, help="1 or 2, with the same result")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     for name, least in (("dim", 1), ("threads", 1), ("unseen_weight", 0)):

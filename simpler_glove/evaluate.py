@@ -3,7 +3,7 @@
 Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/archives/4677
 Run:     python simpler_glove/evaluate.py                       our default beside the article's loss to the letter
          python simpler_glove/evaluate.py mine.npz theirs.txt   one row a file
-Time:    TIME_LINE
+Time:    15 CPU s on one core (AMD EPYC), 0.7 GB; 8 s more for each of three sets of vectors that is missing
 
 Symbols: A + B − C → offset of answer_analogies (3CosAdd, unit vectors, as gensim)
          Pearson of ⟨v_i, v_k⟩ and ⟨v_j, v_k⟩ over k ≤ N (eq. 31–35) = cos(v_i U, v_j U) (eq. 36–39)

@@ -4,7 +4,7 @@ Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/arc
 Run:     python simpler_glove/explore.py                          a demonstration
          python simpler_glove/explore.py related 银行             one question (analogy A B C is A + B − C)
          python simpler_glove/explore.py prompt                   many questions, with history and completion
-Time:    TIME_LINE
+Time:    7 CPU s on one core (AMD EPYC), 0.5 GB; 8 s more when it has to train the vectors
 
 Symbols: v_i → vectors[i]   PMI(w_i, w_j) = ⟨v_i, v_j⟩ (eq. 15)   VᵀV = UUᵀ → context_factor (eq. 36–39)
          ‖v_w‖² ~ −log P(w) → importance (eq. 26)   score of a keyword = ⟨Σ v_i, v_w⟩ (eq. 43)
@@ -35,15 +35,12 @@ DEMONSTRATION = [
     "related 银行", "related 经济", "related 足球", "similar 银行", "similar 北京", "analogy 北京 英国 中国",
     "keywords 国务院 决定 ， 加快 粮食 流通 体制 改革 ， 保护 农民 的 利益 。",
     "similarity 银行 降低 贷款 利率 / 金融 机构 调整 存款 利息", "similarity 银行 降低 贷款 利率 / 足球 队员 赢得 比赛",
-    "importance 的 在 经济 银行 足球",
-]
+    "importance 的 在 经济 银行 足球"]
 
 
 # ---------------------------------------------------------------- method
 class WordVectors:
-    """Trained vectors and the article's questions to them.
-
-    words: n strings, most frequent first; vectors: float32 (n, d); counts: int64 (n,) or None."""
+    """The article's questions to words (n,) most frequent first, vectors float32 (n, d), counts int64 (n,) or None."""
 
     def __init__(self, words, vectors, counts=None, config=None):
         self.words, self.vectors = np.asarray(words, dtype=str), np.ascontiguousarray(vectors, np.float32)
@@ -80,8 +77,10 @@ class WordVectors:
         scores[list(leave_out)] = -np.inf
         if (top := min(top, len(scores) - len(set(leave_out)))) < 1:
             return []
-        rows = np.argpartition(scores, -top)[-top:]        # O(n), then only `top` are sorted
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        sample, rows = scores[::16], np.arange(len(scores))
+        if top < len(sample):                   # the best are no worse than the top-th of a sample: one pass
+            rows = np.flatnonzero(scores >= np.partition(sample, -top)[-top])
+        rows = rows[np.argsort(-scores[rows], kind="stable")][:top]
         return [(str(self.words[row]), float(scores[row])) for row in rows]
 
     def related(self, word: str, top: int = 10, cosine: bool = False) -> list[tuple[str, float]]:
@@ -236,7 +235,7 @@ class Prompt(cmd.Cmd):
             print(error)
 
     def emptyline(self):
-        """An empty line asks nothing (cmd would repeat the last one)."""
+        """Nothing asked (cmd would repeat the last line)."""
 
     def do_help(self, _):
         """Print what each command does."""

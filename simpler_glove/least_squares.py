@@ -17,6 +17,7 @@ import platform
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -54,11 +55,12 @@ class PairTargets:
         self.column_offset = log_probability.astype(np.float32)
 
     def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
-        """Rows with many pairs first, those of like length together, about ROWS_AT_ONCE pairs a batch."""
+        """Rows with many pairs first, those of like length together: few rows, about ROWS_AT_ONCE pairs a batch."""
         order = np.argsort(-lengths, kind="stable")
         lengths, cuts = lengths[order], [0]
         while cuts[-1] < len(order):
-            cuts.append(cuts[-1] + max(1, min(64, ROWS_AT_ONCE // max(int(lengths[cuts[-1]]), 1))))
+            rows = min(64, len(order) // 32, ROWS_AT_ONCE // max(int(lengths[cuts[-1]]), 1))
+            cuts.append(cuts[-1] + max(rows, 1))
         return [order[a:b] for a, b in itertools.pairwise(cuts)]
 
     def read(self, rows: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,63 +101,54 @@ def solve_rows(start: np.ndarray, gathered: np.ndarray, weights: np.ndarray, tar
     return x
 
 
-def in_threads(threads: int, work, items: list) -> list:
-    """work(item, scratch) for every item, taken in order by `threads` threads; results in order. Ctrl-C stops all."""
-    results, turn, errors, stop = [None] * len(items), itertools.count(), [], threading.Event()
+def in_threads(threads: int, work, batches: list, together: int, finish=None) -> list:
+    """work(batch) for every batch, `together` at a time in `threads` threads; finish(batches, results) after a round.
 
-    def run():
-        scratch = {}
-        try:
-            while not stop.is_set() and (k := next(turn)) < len(items):
-                results[k] = work(items[k], scratch)
-        except BaseException as error:
-            errors.append(error)
-            stop.set()
-
-    if threads == 1:
-        run()
-    else:
-        workers = [threading.Thread(target=run) for _ in range(threads)]
-        try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-        finally:
-            stop.set()
-            for worker in workers:
-                if worker.is_alive():
-                    worker.join()
-    if errors:
-        raise errors[0]
+    The results do not depend on the number of threads. Ctrl-C waits for the round at most.
+    """
+    results, pool = [], ThreadPoolExecutor(threads)
+    try:
+        for first in range(0, len(batches), together):
+            some = batches[first:first + together]
+            done = list((pool.map if threads > 1 else map)(work, some))
+            if finish:
+                finish(some, done)
+            else:
+                results += done
+    finally:
+        pool.shutdown(cancel_futures=True)
     return results
 
 
-def gather(vectors: np.ndarray, columns: np.ndarray, scratch: dict) -> np.ndarray:
-    """vectors[columns] into memory that is used again and again."""
+def gather(vectors: np.ndarray, columns: np.ndarray, scratch=threading.local()) -> np.ndarray:
+    """vectors[columns] into memory that each thread uses again and again."""
     need = columns.size * vectors.shape[1]
-    if len(scratch.get("floats", ())) < need:
-        scratch["floats"] = np.empty(max(need, 2 * ROWS_AT_ONCE * vectors.shape[1]), np.float32)
-    out = scratch["floats"][:need].reshape(*columns.shape, vectors.shape[1])
+    if len(getattr(scratch, "floats", ())) < need:
+        scratch.floats = np.empty(max(need, 2 * ROWS_AT_ONCE * vectors.shape[1]), np.float32)
+    out = scratch.floats[:need].reshape(*columns.shape, vectors.shape[1])
     return vectors.take(columns, axis=0, out=out, mode="clip")
 
 
 def sweep(target: np.ndarray, source: np.ndarray, data: PairTargets, unseen_weight: float, penalty: float, steps: int,
           threads: int) -> None:
-    """Improve every row of `target` in place, given `source` (the same array for one vector per word)."""
-    gram, lock = source.T @ source, threading.Lock()
+    """Improve every row of `target` in place, given `source` (the same array for one vector per word).
 
-    def work(rows, scratch):
+    Batches are solved two at a time from the same state and then written: one thread and two give the same bytes.
+    """
+    gram = source.T @ source
+
+    def work(rows):
         columns, weights, targets = data.read(rows, data.full)
-        before = target[rows]
-        after = solve_rows(before, gather(source, columns, scratch), weights, targets,
-                           source[rows], gram, unseen_weight, penalty, steps)
-        target[rows] = after
-        if source is target and unseen_weight:
-            with lock:
-                np.add(gram, after.T @ after - before.T @ before, out=gram)
+        return solve_rows(target[rows], gather(source, columns), weights, targets,
+                          source[rows], gram, unseen_weight, penalty, steps)
 
-    in_threads(threads, work, data.batches(data.full))
+    def write(batches, solved):
+        rows, after = np.concatenate(batches), np.concatenate(solved)
+        if source is target and unseen_weight:
+            np.add(gram, after.T @ after - target[rows].T @ target[rows], out=gram)
+        target[rows] = after
+
+    in_threads(threads, work, data.batches(data.full), 2, write)
 
 
 def objective(target: np.ndarray, source: np.ndarray, data: PairTargets, threads: int = 1) -> tuple[float, float]:
@@ -163,12 +156,12 @@ def objective(target: np.ndarray, source: np.ndarray, data: PairTargets, threads
     shared = source is target
     lengths = data.lower if shared else data.full
 
-    def work(rows, scratch):
+    def work(rows):
         columns, weights, targets = data.read(rows, lengths)
-        errors = np.matmul(gather(source, columns, scratch), target[rows][:, :, None])[:, :, 0] - targets
+        errors = np.matmul(gather(source, columns), target[rows][:, :, None])[:, :, 0] - targets
         return float(np.dot((weights * errors).ravel(), errors.ravel()))
 
-    total = sum(in_threads(threads, work, [rows for rows in data.batches(lengths) if lengths[rows].any()]))
+    total = sum(in_threads(threads, work, [rows for rows in data.batches(lengths) if lengths[rows].any()], 16))
     gram_target, gram_source = target.T.astype(float) @ target, source.T.astype(float) @ source
     unseen = np.sum(gram_target * gram_source) - np.sum(np.einsum("id,id->i", target, source, dtype=float) ** 2)
     return total * (2 if shared else 1) / 2 / data.records, float(unseen) / 2 / data.records

@@ -2,7 +2,7 @@
 
 Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/archives/4677
 Run:     python simpler_glove/norms.py
-Time:    TIME_LINE
+Time:    7 CPU s on one core (AMD EPYC), 0.4 GB; 8 s more for each of three sets of vectors that is missing
 
 Symbols: ‖v_w‖² → norms2 (eq. 24–29)   −log P(w) → surprisal   λ = min{x/x_max, 1}^α truncated, (x/x_max)^α not
 Differs from the article: function words are counted by their part of speech in the tagged corpus; words counted rarely
@@ -110,10 +110,11 @@ def check_claims(described: dict[str, dict], top: int) -> list[dict]:
 # ---------------------------------------------------------------- figures
 def plot_norms(panels: dict[str, tuple]) -> Figure:
     """Every word as a point of −log P(w) and ‖v‖², the running median, some words by name; one panel a title."""
-    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
     for axes, (title, (words, vectors, counts, _)) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items()):
         x, y = surprisal(counts), np.einsum("ij,ij->i", vectors, vectors)
-        axes.plot(x, y, ".", markersize=1.5, color="0.8", rasterized=True)
+        shown = np.r_[:min(1000, len(x)), 1000:len(x):6]       # a sixth of the rarer words: the file stays small
+        axes.plot(x[shown], y[shown], ".", markersize=1.5, color="0.8")
         edges = np.quantile(x, np.linspace(0, 1, 6)[:-1]).tolist() + [x.max()]
         cells = np.digitize(x, np.unique(np.r_[np.arange(x.min(), edges[1], 1), edges]))
         medians = np.array([(np.median(x[cells == cell]), np.median(y[cells == cell])) for cell in np.unique(cells)])

@@ -2,7 +2,7 @@
 
 Article: 更别致的词向量模型(二)：对语言进行建模 https://kexue.fm/archives/4669 (and 4671 for f)
 Run:     python simpler_glove/pmi_additivity.py
-Time:    TIME_LINE
+Time:    6 CPU s on one core (AMD EPYC), 0.3 GB
 
 Symbols: R(Q, A) = P(Q, A) / (P(Q) P(A)) → exp of set_pmi (eq. 2)   Σ_i Σ_j PMI(q_i, a_j) → pair_sum (eq. 7)
          f(x + y − z) = f(x) f(y) / f(z) → additive_solutions (eq. 13)

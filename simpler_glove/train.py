@@ -42,7 +42,7 @@ def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shar
     """Fit word vectors to the PMI of the counted pairs.
 
     pairs: (n, n) lower triangle of counts (count_pairs); counts: (n,) of the words. mode: shared (one vector per word,
-    the article), concat or sum (centre and context vectors). threads=1 repeats byte for byte, two race by design.
+    the article), concat or sum (centre and context vectors). one thread and two give the same bytes.
     Returns vectors (n, d) float32 (concat: 2d), centre, context, history [{sweep, loss, unseen, cpu_s, wall_s}],
     interrupted (with keep_interrupted Ctrl-C ends the fit, and the vectors are those of the last finished sweep).
     """
@@ -179,7 +179,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--sweeps", type=int, help="passes over the pairs (default: 4, adagrad 30)")
     parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 on all pairs; article: 0")
     parser.add_argument("--no-truncate", action="store_true", help="weight (x/x_max)^α without the minimum with 1")
-    parser.add_argument("--threads", type=int, default=2, help="1 repeats byte for byte")
+    parser.add_argument("--threads", type=int, default=2, help="1 or 2, with the same result")
     parser.add_argument("--export", type=Path, metavar="FILE", help="also write the text format of word2vec")
     add_house_flags(parser)
     args = parser.parse_args(argv)
