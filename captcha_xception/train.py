@@ -5,7 +5,7 @@ Run:     python captcha_xception/train.py                                       
          python captcha_xception/train.py --model cnn2016 --images 1000000           the network of 2016
          python captcha_xception/train.py --model xception --weights imagenet --images 1000000 --batch-size 100
          python captcha_xception/train.py --samples DIR --length 4                   your own labelled images
-Time:    TIME_LINE
+Time:    about 12 minutes of CPU (AMD EPYC), half of that on 2 free cores; 1.3 GB
 
 Symbols: 全对率 → whole_accuracy, all letters right   p₁…p₄ → position_accuracy   Πpᵢ → product_of_positions
 Differs from the article: images are drawn while training, each seen once, unless --samples names a folder; the four
