@@ -147,7 +147,7 @@ def plot_reject(answered: np.ndarray, accuracy: np.ndarray) -> Figure:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(answered, accuracy)
-    axes.set(xlabel="share answered, the surest first", ylabel="whole-captcha accuracy of the answers")
+    axes.set(xlabel="share answered, the surest first", ylabel="accuracy of the answers")
     return figure
 
 
