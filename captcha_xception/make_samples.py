@@ -2,7 +2,7 @@
 
 Article: 基于Xception的腾讯验证码识别(样本+代码) https://kexue.fm/archives/4503
 Run:     python captcha_xception/make_samples.py --count 100000 --samples-dir samples      (--quick: 200 images)
-Time:    TIME_LINE
+Time:    0.5 ms of one core per image drawn (AMD EPYC); the file adds 0.3 ms
 
 A picture shows upper and lower case; its label, the four characters before ".jpg", is lower case. Image number i
 of seed s is drawn from a random stream of (s, i) alone: the same bytes in any process and any order.
@@ -191,17 +191,16 @@ class BatchStream:
     """
 
     def __init__(self, settings: dict, workers: int = 2, ahead: int = 8):
-        self.ahead = ahead         # spawn: a fork of a process in which TensorFlow or JAX runs its threads may hang
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_drawer, (settings,))
+        # spawn: a fork of a process in which TensorFlow or JAX runs its threads may hang
+        self.ahead, self.pool = ahead, ProcessPoolExecutor(workers, get_context("spawn"), _start_drawer, (settings,))
 
     def batches(self, start: int, count: int, batch_size: int):
         """Yield (uint8 images (batch, 53, width, 3), int32 classes (batch, length)) for start … start + count − 1."""
         waiting, position, stop = deque(), start, start + count
         while waiting or position < stop:
             while position < stop and len(waiting) < self.ahead:
-                size = min(batch_size, stop - position)
-                waiting.append(self.pool.submit(_draw_batch, position, size))
-                position += size
+                waiting.append(self.pool.submit(_draw_batch, position, min(batch_size, stop - position)))
+                position += batch_size
             yield waiting.popleft().result()
 
     def close(self) -> None:
@@ -212,16 +211,13 @@ class BatchStream:
 def save_image(pixels: np.ndarray, label: str, index: int, folder: Path) -> Path:
     """Write 00000012_abcd.jpg: quality 90, the same bytes for the same pixels and Pillow."""
     path = folder / f"{index:08d}_{label}.jpg"
-    partial = path.with_suffix(".part")
-    Image.fromarray(pixels).save(partial, format="JPEG", quality=90)
-    os.replace(partial, path)
+    Image.fromarray(pixels).save(path.with_suffix(".part"), format="JPEG", quality=90)
+    os.replace(path.with_suffix(".part"), path)
     return path
 
 
 def _save_range(start: int, count: int, folder: Path) -> int:
-    for index in range(start, start + count):
-        save_image(*_drawer.draw(index), index, folder)
-    return count
+    return len([save_image(*_drawer.draw(index), index, folder) for index in range(start, start + count)])
 
 
 def save_samples(settings: dict, count: int, folder: Path, workers: int) -> float:
@@ -246,13 +242,19 @@ def pieces(pixels: np.ndarray) -> int:
 
 
 # ---------------------------------------------------------------- figures
+def save_pictures(figure: Figure, path: Path) -> None:
+    """A figure made of noisy pictures, in 48 colours: a fifth of the file."""
+    figure.savefig(path, dpi=150)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(48).save(path, optimize=True)
+
+
 def plot_sheet(images: list, labels: list, columns: int = 6) -> Figure:
     """A sheet of samples with their labels."""
-    rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.45 * columns, 0.82 * rows), layout="constrained")
-    for axes, image, label in zip(figure.subplots(rows, columns).flat, images, labels):
+    figure = Figure(figsize=(0.98 * columns, 0.55 * -(-len(images) // columns)), layout="constrained")
+    for axes, image, label in zip(figure.subplots(-(-len(images) // columns), columns).flat, images, labels):
         axes.imshow(image)
-        axes.set_title(label, fontsize=8, pad=2)
+        axes.set_title(label, fontsize=6, pad=1)
         axes.set_axis_off()
     return figure
 
@@ -319,21 +321,19 @@ def main(argv=None) -> dict:
     started = time.perf_counter()
     args = parse_args(argv)
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    if args.quick:
-        args.count = min(args.count, 200)
+    args.count = min(args.count, 200) if args.quick else args.count
     folder = args.samples_dir or args.out_dir / "samples"
-    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed, "case_sensitive": args.case_sensitive,
-                "extra_fonts": tuple(args.fonts)}
-    generator = CaptchaGenerator(**settings)
-    speed = save_samples(settings, args.count, folder, args.workers)
+    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed, "case_sensitive": args.case_sensitive}
+    generator = CaptchaGenerator(**settings, extra_fonts=args.fonts)
+    speed = save_samples({**settings, "extra_fonts": args.fonts}, args.count, folder, args.workers)
     cpu_started = time.process_time()
     pairs = [generator.draw(index) for index in range(min(args.count, 500))]
     drawn_per_second = len(pairs) / (time.process_time() - cpu_started)
-    cuts = np.array([pieces(image) for image, _ in pairs])
-    plot_sheet(*zip(*pairs[:48])).savefig(args.out_dir / "make_samples_sheet.png", dpi=150)
+    cut = np.mean([pieces(image) == args.length for image, _ in pairs])
+    save_pictures(plot_sheet(*zip(*pairs[:36])), args.out_dir / "make_samples_sheet.png")
     metrics = {"images": args.count, "images_per_second_written": round(speed, 1), "workers": args.workers,
                "images_per_second_drawn_one_core": round(drawn_per_second, 1),
-               "cut_into_as_many_pieces_as_letters": round(float((cuts == args.length).mean()), 3)}
+               "cut_into_as_many_pieces_as_letters": round(float(cut), 3)}
     print(f"{args.count} images in {folder}: {speed:.0f} images/s on {args.workers} cores; cutting at empty columns "
           f"gives {args.length} pieces in {100 * metrics['cut_into_as_many_pieces_as_letters']:.0f} % of them")
     return save_results(args, "make_samples", metrics, [], ["make_samples_sheet.png"], started)

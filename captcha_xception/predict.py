@@ -3,7 +3,7 @@
 Article: 基于Xception的腾讯验证码识别(样本+代码) https://kexue.fm/archives/4503
 Run:     python captcha_xception/predict.py IMAGE_OR_FOLDER …       (nothing named: it draws a dozen and reads them)
          python captcha_xception/predict.py --json --min-confidence 0.9 IMAGE …
-Time:    TIME_LINE
+Time:    4 s of CPU, nearly all of it Keras' own start; then 700 images/s on 2 cores (AMD EPYC)
 
 confidence: the product over the letters of the highest softmax value. Below --min-confidence the text is "?".
 Differs from the article: it published no weights.
@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from captcha_xception.make_samples import CaptchaGenerator
+from captcha_xception.make_samples import CaptchaGenerator, save_pictures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches may import this file, and need no Keras
@@ -95,10 +95,10 @@ def read(model, classes: str, images: np.ndarray, batch_size: int = 128) -> tupl
 
 # ---------------------------------------------------------------- figures
 def plot_readings(images: np.ndarray, texts: list, confidences: np.ndarray, labels: list | None) -> Figure:
-    """Up to 24 images with what was read; red where a known label differs."""
-    columns, count = 4, min(24, len(images))
+    """Up to 16 images with what was read; red where a known label differs."""
+    columns, count = 4, min(16, len(images))
     rows = -(-count // columns)
-    figure = Figure(figsize=(1.9 * columns, 1.05 * rows), layout="constrained")
+    figure = Figure(figsize=(1.4 * columns, 0.8 * rows), layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for number, axes in zip(range(count), figure.axes):
@@ -203,7 +203,7 @@ def run(args: argparse.Namespace, started: float) -> tuple[list, dict]:
     if labels:
         metrics["right"] = sum(text == label for text, label in zip(texts, labels))
         print(f"{metrics['right']} of {len(rows)} drawn captchas read right")
-    plot_readings(images, texts, confidences, labels).savefig(args.out_dir / "predict_readings.png", dpi=150)
+    save_pictures(plot_readings(images, texts, confidences, labels), args.out_dir / "predict_readings.png")
     return rows, save_results(args, "predict", metrics, [], ["predict_readings.png"], started)
 
 
