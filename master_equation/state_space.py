@@ -143,8 +143,7 @@ def build(network: Network, limits: dict) -> StateSpace:
 
 def uniformisation(generator: csr_array, p: np.ndarray, duration: float) -> np.ndarray:
     """p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0), all terms ≥ 0: no cancellation, any accuracy."""
-    rate = float(-generator.diagonal().min())
-    mean = rate * duration
+    mean = (rate := float(-generator.diagonal().min())) * duration
     if mean == 0:
         return p
     weights = poisson.pmf(np.arange(int(mean + 10 * np.sqrt(mean) + 40)), mean)
@@ -244,13 +243,14 @@ def solve_within(network: Network, times: np.ndarray, limits: dict | None = None
     for name in given:
         if name not in network.species:
             raise ValueError(f"limit of unknown species '{name}' (the model has {', '.join(network.species)})")
-    times = np.asarray(times, dtype=float)
-    fine = np.unique(np.append(times, np.linspace(0, times[-1], 40)[1:]))
-    pilot = simulate(network, fine, 200, seed, keep=True, max_seconds=60)["states"]
-    top = {s: int(max(pilot[:, i].max(), network.initial[i], *(v.get(s, 0) for _, v in network.timed), 0))
-           for i, s in enumerate(network.species)}
+    times, grown = np.asarray(times, dtype=float), {}
     free = [s for s, row in zip(network.species, network.nu) if s not in given and row.any()]
-    grown = {s: int(top[s] + 5 * np.sqrt(top[s]) + 10) for s in free}
+    if free:
+        grid = np.linspace(0, max(times[-1], 1e-9), 40)
+        pilot = simulate(network, grid, 200, seed, keep=True)["states"].max(axis=(0, 2))
+        top = dict(zip(network.species, np.maximum(pilot, network.initial)))
+        top |= {s: max(top[s], *(values.get(s, 0) for _, values in network.timed), 0) for s in free}
+        grown = {s: int(top[s] + 5 * np.sqrt(top[s]) + 10) for s in free}
     while True:
         space = build(network, {**grown, **given})
         p, used = solve(space, times, method)

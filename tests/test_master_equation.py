@@ -414,7 +414,7 @@ def test_score_sees_a_wrong_mean_and_a_wrong_spread():
     (["decay", "--limit", "X"], "--limit"),
     (["immigration-death", "--methods", "states", "--limit", "X=90"], "enlarge that limit"),
     (["decay", "--methods", "states", "--limit", "Z=9"], "unknown species 'Z'"),
-    (["lotka-volterra", "--methods", "states"], "lower the limits"),
+    (["lotka-volterra", "--methods", "states", "--limit", "prey=9000", "predator=9000"], "lower the limits"),
     (["birth-death", "--methods", "states", "--solver", "eigen"], "eigen"),
     (["sir", "--methods", "exact", "--max-steps", "256"], "gave up after 256 steps"),
 ])
