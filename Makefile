@@ -12,7 +12,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python reproduce.py $(ARTICLE)
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

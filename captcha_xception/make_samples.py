@@ -289,13 +289,14 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
-    parser.add_argument("--quick", action="store_true", help="every stage on little data in under a minute; not results")
+    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where downloaded data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list, started: float) -> dict:
+def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
+                 started: float) -> dict:
     """Write <out-dir>/<script>.json in one move and return what it holds."""
     packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
     results = {

@@ -75,12 +75,12 @@ def make_inputs(folder: Path) -> dict:
     put("constant.csv", "a,b,y\n" + "1,x,0\n" * 300)
     put("missing.csv", "a,b,y\n" + ",,0\n" * 300)
     put("ragged.csv", "a,b,y\n1,2,3\n1,2,3,4,5\n" * 200)
-    put("negative_rate.txt", "X = 5\nX -> 2X : -1\n")
-    put("negative_count.txt", "X = -5\nX -> 2X : 1\n")
-    put("unknown_species.txt", "X = 5\nX + Z -> 2X : 1\n")
-    put("no_reaction.txt", "X = 5\n")
-    put("code.txt", "X = 5\nX -> 2X : __import__('os').getpid()\n")
-    put("explosion.txt", "X = 5\n2X -> 3X : 5\n")
+    put("negative_rate.txt", "species X = 5\nX -> 2X : -1\n")
+    put("negative_count.txt", "species X = -5\nX -> 2X : 1\n")
+    put("unknown_species.txt", "species X = 5\nX + Z -> 2X : 1\n")
+    put("no_reaction.txt", "species X = 5\n")
+    put("code.txt", "species X = 5\nX -> 2X : __import__('os').getpid()\n")
+    put("explosion.txt", "species X = 5\n2X -> 3X : 5\n")
     return made
 
 
