@@ -85,7 +85,7 @@ def report_of(found: dict, results: dict) -> dict:
 
 
 def recorded_claim(claim: dict):
-    """What a committed longer run measured of a claim that the default runs do not reach; the row says that it is so."""
+    """What a committed longer run measured of a claim that the default runs do not reach; the row says so."""
     default = {f"{script}.json" for script in ARTICLES[claim["folder"]][3]}
     for path in sorted((HERE / claim["folder"] / "results").glob("*.json")):
         results = json.loads(path.read_text(encoding="utf-8")) if path.name not in default else {}
