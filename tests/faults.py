@@ -176,6 +176,10 @@ def cases(files: dict) -> list:
     return found
 
 
+def listen_to_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background jobs have it ignored
+
+
 def limit_file_size():
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -190,7 +194,7 @@ def run_case(case: tuple, scratch: Path) -> dict:
     environment = {**os.environ, "KEXUE_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True, encoding="utf-8", errors="replace", start_new_session=True,
-                               preexec_fn=limit_file_size if what == FULL_DISK else None)
+                               preexec_fn=limit_file_size if what == FULL_DISK else listen_to_interrupts)
     if what == INTERRUPT:
         until = time.time() + 60
         while not out.exists() and process.poll() is None and time.time() < until:

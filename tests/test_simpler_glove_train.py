@@ -407,7 +407,8 @@ def test_command_line_trains_and_exports(tmp_path, corpus):
 def test_ctrl_c_saves_the_last_finished_sweep(tmp_path, corpus):
     process = subprocess.Popen(
         [sys.executable, "-u", ROOT / "simpler_glove" / "train.py", corpus, "--dim", "64", "--sweeps", "100000",
-         "--out-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+         "--out-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a background shell has it ignored
     for line in process.stdout:
         if line.startswith("sweep 2"):
             break
