@@ -291,8 +291,10 @@ def test_resume_ends_with_the_same_weights(tmp_path, folder_of_samples, monkeypa
     resumed = train.main([*flags, "--resume", "--out-dir", str(tmp_path / "cut")])
     assert len(calls) == 1 and len(whole["metrics"]["history"]) == 3 == len(resumed["metrics"]["history"])
     first, second = (predict.load_reader(tmp_path / name / "compact.keras")[0].get_weights() for name in ("whole", "cut"))
-    for one, two in zip(first, second):   # TensorFlow's sums vary by 3e-4 in 27 steps with where memory happens to lie;
-        np.testing.assert_allclose(one, two, rtol=0, atol=1e-3)          # a forgotten dropout state shows as 7e-3
+    # rounding alone sets single weights 1e-3 apart (Adam divides by the gradient's size), the mean weight 3e-5;
+    # a dropout state that is not restored shows as 1.2e-3 in the mean
+    apart = np.mean(np.concatenate([np.abs(one - two).ravel() for one, two in zip(first, second)]))
+    assert apart < 2e-4
     with pytest.raises(ValueError, match="batch_size"):
         train.main([*flags[:-1], "6", "--resume", "--out-dir", str(tmp_path / "cut")])
 
