@@ -14,7 +14,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def recorded(tmp_path, monkeypatch):
     """A house whose folders' outputs are the committed results."""
     for folder in FOLDERS:
-        shutil.copytree(ROOT / folder / "results", tmp_path / folder / "outputs")
+        for place in ("outputs", "results"):
+            shutil.copytree(ROOT / folder / "results", tmp_path / folder / place)
         for figure in (ROOT / folder / "figures").glob("*.png"):
             shutil.copy(figure, tmp_path / folder / "outputs")
     shutil.copy(ROOT / "claims.json", tmp_path)
