@@ -279,12 +279,16 @@ def main(argv=None) -> dict:
     tables = {"weights": {"row": np.arange(len(weights)), "d": d_train, "weight": weights}}
     if verdict != "no_overlap":
         tables |= cut(weights, args.fraction, random)
-    for name, table in tables.items():
-        path = args.out_dir / f"split_{name}.csv"
-        pd.DataFrame(table).to_csv(f"{path}.part", index=False, float_format="%.6g", encoding="utf-8")
-    for name in ("weights", *CUT_FILES):                                 # all or none, and no cut of an earlier run
-        path = args.out_dir / f"split_{name}.csv"
-        os.replace(f"{path}.part", path) if name in tables else path.unlink(missing_ok=True)
+    try:
+        for name, table in tables.items():
+            path = args.out_dir / f"split_{name}.csv"
+            pd.DataFrame(table).to_csv(f"{path}.part", index=False, float_format="%.6g", encoding="utf-8")
+        for name in ("weights", *CUT_FILES):                             # all or none, and no cut of an earlier run
+            path = args.out_dir / f"split_{name}.csv"
+            os.replace(f"{path}.part", path) if name in tables else path.unlink(missing_ok=True)
+    finally:
+        for name in tables:
+            (args.out_dir / f"split_{name}.csv.part").unlink(missing_ok=True)
     plot_scores(d_train, d_test, by_column).savefig(args.out_dir / "split_scores.png", dpi=150)
     metrics = {"rows_train": len(d_train), "rows_test": len(d_test), "columns": len(columns), "auc": auc,
                "held_out_auc": held_out_auc, "p_value": p_value, "ess_share": ess, "largest_weight": weights.max(),
