@@ -2,7 +2,8 @@
 
 Run:  python tests/benchmarks/bench_simpler_glove.py CORPUS.txt --author PATH/build --epochs 30 --out bench.json
       (CORPUS.txt: plain text, a document a line; the author's programs also by SIMPLER_GLOVE_BUILD; gensim if installed
-      and --gensim-epochs is given). A peer that is not there gives a row that says "not run".
+      and --gensim-epochs is given). A peer that is not there gives a row that says "not run". Means over the seeds of
+      each setting, and its ratios to gensim's, close the file.
 Every stage is a process of its own, interpreter start and imports included; CPU time is user + system of all threads,
 memory the largest resident set. Losses are exact, computed by one function from the saved vectors.
 """
@@ -43,21 +44,32 @@ model = Word2Vec(corpus_file=sys.argv[1], vector_size=128, window=10, negative=5
 np.savez(sys.argv[2], words=np.array(model.wv.index_to_key), vectors=model.wv.vectors)
 """
 
+LAUNCH = """import os, sys
+process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(process, 0)
+with open(sys.argv[1], "w") as file:
+    print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=file)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
 
 def run(command: list, stdin: Path | None = None, stdout: Path | None = None) -> dict:
-    """{cpu_s, wall_s, peak_mb, out, err} of one process."""
+    """{cpu_s, wall_s, peak_mb, out, err} of one process.
+
+    It is started by a small process of its own: Linux counts the memory of whoever starts a program as the program's.
+    """
     with open(stdin or os.devnull, "rb") as source, open(stdout, "wb") if stdout else tempfile.TemporaryFile() as out, \
-            tempfile.TemporaryFile() as err:
+            tempfile.TemporaryFile() as err, tempfile.NamedTemporaryFile("r") as used:
         started = time.perf_counter()
-        process = subprocess.Popen(list(map(str, command)), stdin=source, stdout=out, stderr=err)
-        _, status, used = os.wait4(process.pid, 0)
+        process = subprocess.run([sys.executable, "-c", LAUNCH, used.name, *map(str, command)], stdin=source, stdout=out,
+                                 stderr=err)
         wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
         err.seek(0)
         text = err.read().decode(errors="replace")
         if process.returncode:
             raise OSError(f"{command[0]} failed ({process.returncode}): {text[-500:]}")
-        result = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall, "peak_mb": used.ru_maxrss / 1024, "err": text}
+        cpu, peak = map(float, used.read().split())
+        result = {"cpu_s": cpu, "wall_s": wall, "peak_mb": peak / 1024, "err": text}
         if not stdout:
             out.seek(0)
             result["out"] = out.read().decode()
@@ -109,6 +121,21 @@ def quality(words: np.ndarray, vectors: np.ndarray) -> dict:
             **{f"analogies_{name}": float(np.mean(hits)) for name, hits in sections.items()}}
 
 
+def means_over_seeds(rows: dict) -> dict:
+    """{setting without its seed: mean and number of seeds}; beside gensim's also how many times less CPU time."""
+    groups = {}
+    for name, row in rows.items():
+        if isinstance(row, dict) and name.startswith(("ours {", "gensim seed")):
+            options = {key: value for key, value in json.loads(name[5:]).items() if key != "seed"} if name[0] == "o" else {}
+            groups.setdefault(f"ours {json.dumps(options)}" if name[0] == "o" else "gensim", []).append(row)
+    means = {name: {"seeds": len(group), **{key: float(np.mean([row[key] for row in group]))
+                                            for key in ("cpu_s", "peak_mb", "wordsim353", "analogies")}}
+             for name, group in groups.items()}
+    for name in means if "gensim" in means else []:
+        means[name]["times_less_cpu_than_gensim"] = means["gensim"]["cpu_s"] / means[name]["cpu_s"]
+    return means
+
+
 def plot(rows: dict) -> Figure:
     """Loss over CPU time from the text file on: the author's C (mean of each epoch, as it prints) and ours (exact)."""
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -141,6 +168,7 @@ def main(argv=None) -> dict:
     parser.add_argument("--compare-counts", action="store_true", help="every pair count with the C program's")
     parser.add_argument("--options", nargs="*", default=['{"unseen_weight": 0}'], help="JSON for fit, one run each")
     parser.add_argument("--gensim-epochs", type=int, default=0)
+    parser.add_argument("--gensim-seeds", type=int, nargs="+", default=[1], help="a training of gensim's each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--figure", type=Path, help="PNG of loss over CPU time")
@@ -211,14 +239,15 @@ def main(argv=None) -> dict:
             if "author_training" in rows:
                 row["times_less_cpu"] = rows["author_training"]["total_30_epochs_cpu_s"] / trained["cpu_s"]
             note(f"ours {json.dumps(options)}", row)
-        if args.gensim_epochs:
+        for seed in args.gensim_seeds if args.gensim_epochs else []:
             try:
-                trained = run(ours + [GENSIM, args.corpus, folder / "gensim.npz", args.gensim_epochs, args.seed + 1])
+                trained = run(ours + [GENSIM, args.corpus, folder / "gensim.npz", args.gensim_epochs, seed])
                 with np.load(folder / "gensim.npz") as saved:
-                    note("gensim", {**slim(trained), "epochs": args.gensim_epochs,
-                                    **quality(saved["words"], saved["vectors"])})
+                    note(f"gensim seed {seed}", {**slim(trained), "epochs": args.gensim_epochs,
+                                                 **quality(saved["words"], saved["vectors"])})
             except OSError as error:
-                note("gensim", f"not run ({str(error)[-200:]})")
+                note(f"gensim seed {seed}", f"not run ({str(error)[-200:]})")
+    note("means", means_over_seeds(rows))
     if args.figure:
         plot(rows).savefig(args.figure, dpi=150)
     return rows
