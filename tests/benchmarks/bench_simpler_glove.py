@@ -47,7 +47,7 @@ np.savez(sys.argv[2], words=np.array(model.wv.index_to_key), vectors=model.wv.ve
 LAUNCH = """import os, sys
 process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
 _, status, used = os.wait4(process, 0)
-with open(sys.argv[1], "w") as file:
+with open(sys.argv[1], "w", encoding="ascii") as file:
     print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=file)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
