@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from activation_functions.digits import read_mnist
 from activation_functions.gallery import ACTIVATIONS, evaluate
 from data.download import fetch
 
@@ -44,16 +45,10 @@ SHARES = np.exp(-NODES ** 2 / 2) / np.exp(-NODES ** 2 / 2).sum()
 # ---------------------------------------------------------------- data
 def load_images(full: bool, data_dir) -> tuple:
     """MNIST as (x_train, y_train, x_test, y_test); 28×28 pixels averaged to 14×14, standardised, (n, 196) float32."""
-    if full:
-        parts = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-        paths = [fetch(f"mnist-{part}", data_dir) for part in parts]
-        arrays = [np.frombuffer(p.read_bytes(), np.uint8, offset=o) for p, o in zip(paths, (16, 8, 16, 8))]
-    else:
-        with np.load(fetch("mnist_6k", data_dir)) as archive:
-            arrays = [archive[key] for key in ("x_train", "y_train", "x_test", "y_test")]
-    pooled = [a.reshape(-1, 14, 2, 14, 2).mean((2, 4), dtype="float32").reshape(-1, 196) for a in arrays[::2]]
+    x_train, y_train, x_test, y_test = read_mnist(full, data_dir)
+    pooled = [x.reshape(-1, 14, 2, 14, 2).mean((2, 4), dtype="float32").reshape(-1, 196) for x in (x_train, x_test)]
     mean, sd = pooled[0].mean(), pooled[0].std()
-    return (pooled[0] - mean) / sd, arrays[1].astype("int32"), (pooled[1] - mean) / sd, arrays[3].astype("int32")
+    return (pooled[0] - mean) / sd, y_train, (pooled[1] - mean) / sd, y_test
 
 
 def load_adult(full: bool, data_dir) -> tuple:

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data.download import fetch
+from activation_functions.digits import read_mnist, shift
 
 HERE = Path(__file__).resolve().parent
 SCALE_DOWN, SCALE_UP = np.float32(2.0 ** -125), np.float32(2.0 ** 125)
@@ -42,23 +42,9 @@ RATE, DROPOUT, SHIFT = 2e-3, 0.1, 1  # Adam's highest rate, share of hidden unit
 # ---------------------------------------------------------------- data
 def load_digits(full: bool, data_dir: Path | None) -> tuple:
     """(x_train, y_train), (x_test, y_test): float32 pixels (n, 28, 28), standardised by the training set."""
-    if full:
-        names = ("mnist-train-images", "mnist-train-labels", "mnist-t10k-images", "mnist-t10k-labels")
-        paths = [fetch(name, data_dir) for name in names]
-        images = [np.frombuffer(path.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28) for path in paths[::2]]
-        labels = [np.frombuffer(path.read_bytes(), np.uint8, offset=8) for path in paths[1::2]]
-    else:
-        with np.load(fetch("mnist_6k", data_dir)) as archive:
-            images, labels = ([archive[key] for key in keys] for keys in (("x_train", "x_test"), ("y_train", "y_test")))
-    mean, sd = np.float32(images[0].mean()), np.float32(images[0].std())
-    return tuple(((x - mean) / sd, y.astype("int32")) for x, y in zip([i.astype("float32") for i in images], labels))
-
-
-def shift(x: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
-    """Every image moved by up to ±pixels in both directions, the border filled with the background."""
-    padded = np.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels)), constant_values=x.min())
-    down, right = rng.integers(0, 2 * pixels + 1, (2, len(x), 1)) + np.arange(28)
-    return padded[np.arange(len(x))[:, None, None], down[:, :, None], right[:, None, :]]
+    x_train, y_train, x_test, y_test = read_mnist(full, data_dir)
+    mean, sd = np.float32(x_train.mean()), np.float32(x_train.std())
+    return ((x_train.astype("float32") - mean) / sd, y_train), ((x_test.astype("float32") - mean) / sd, y_test)
 
 
 # ---------------------------------------------------------------- method: the flush
