@@ -162,6 +162,8 @@ def main(argv=None) -> dict:
                 matrix = to_matrix(written, len(words))
                 metrics["equal_to_count_py"] = bool(list(ours) == words and list(our_counts) == counts
                                                     and matrix.nnz == alone.nnz and (matrix != alone).nnz == 0)
+                if not metrics["equal_to_count_py"]:
+                    raise ValueError("the counts of Spark are not those of count.py")
     except PySparkException as error:
         raise OSError(f"Spark: {str(error).splitlines()[0]}") from None
     finally:
