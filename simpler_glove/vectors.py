@@ -71,7 +71,7 @@ def load_vectors(path: Path) -> tuple:
 
 def read_text(file) -> tuple[list, np.ndarray]:
     """(words, float32 n × d) of the text format: an optional line "n d", then a word and d numbers a line."""
-    first = file.readline().split()
+    first = file.readline().removeprefix(b"\xef\xbb\xbf").split()
     if not first:
         raise ValueError("the file is empty")
     header = len(first) == 2
