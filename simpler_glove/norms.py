@@ -159,7 +159,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("top", "least"):
         if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: must be 1 or more")
+            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
     return args
 
 
