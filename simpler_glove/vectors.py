@@ -145,6 +145,8 @@ def chosen_vectors(args: argparse.Namespace) -> tuple:
         return load_vectors(args.vectors)
     if (args.out_dir / "vectors.npz").exists() and not args.quick:
         return load_vectors(args.out_dir / "vectors.npz")
+    if not args.quick:
+        print(f"no vectors.npz in {args.out_dir}: training them on {DEFAULT_CORPUS}", flush=True)
     return train_variants(args, ["default"])["default"]
 
 
