@@ -115,7 +115,8 @@ class Network:
         independent = independent_species(nu)
         for i in sorted(set(range(len(self.species))) - set(independent)):
             weights = -np.linalg.lstsq(nu[independent].T, nu[i], rcond=None)[0] if independent else []
-            terms = [f"{w:+.4g} {self.species[j]}" for j, w in zip(independent, weights) if abs(w) > 1e-9]
+            terms = [f"{'-' if w < 0 else '+'} {'' if abs(abs(w) - 1) < 1e-9 else f'{abs(w):.4g} '}{self.species[j]}"
+                     for j, w in zip(independent, weights) if abs(w) > 1e-9]
             laws.append(" ".join([self.species[i], *terms]))
         return laws
 
