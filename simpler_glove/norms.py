@@ -69,6 +69,8 @@ def describe(arrays: tuple, classes: dict[str, str], top: int, least: int) -> di
     """Numbers about the norms of one set of vectors."""
     words, vectors, counts, _ = arrays
     norms2 = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
+    if not (counts >= least).any():
+        raise ValueError(f"no word is seen {least} times (the most frequent one: {counts.max()}); lower --least")
     smallest = smallest_norms(words, norms2, counts, top, least)
     pool = words[counts >= least].tolist()
 

@@ -170,6 +170,9 @@ def cases(files: dict) -> list:
         add(simulate, what, files[f"{name}.txt"])
     add(simulate, "more molecules than steps", files["many.txt"], "--methods", "exact", "--max-steps", "20000",
         "--trajectories", "10")
+    add(simulate, "a time of 1e12", "schlogl", "--methods", "states", "--limit", "X=900", "--times", "0,1e12",
+        "--solver", "uniformisation")
+    add("simpler_glove/norms", "no word so frequent", "--quick", "--least", "100000000")
     add(simulate, "a limit on an unknown species", "decay", "--limit", "Z=5")
     add(simulate, "unknown model", "no_such_model")
     add(simulate, "times that decrease", "decay", "--times", "3,2,1")
