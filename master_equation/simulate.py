@@ -219,7 +219,7 @@ def main(argv=None) -> dict:
     network, end = load_network(args.model)
     for name, _ in args.limit:                            # before any work
         if name not in network.species:
-            raise ValueError(f"--limit {name}=…: no such species; the model has {', '.join(network.species)}")
+            raise ValueError(f"--limit: unknown species '{name}'; the model has {', '.join(network.species)}")
     times = np.linspace(0, end, 51) if args.times is None else args.times
     args.times, args.limit, args.trajectories = times.tolist(), args.limit, min(args.trajectories,
                                                                                 2000 if args.quick else 10**9)
