@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import time
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,11 +38,15 @@ SMALLEST = np.float32(2.0 ** -126)   # smallest normal float32; what lies betwee
 # ---------------------------------------------------------------- data
 def load_weights(path: Path, method: str) -> list:
     """[W1, b1, W2, b2, W3, b3] of one training of linear_network.py."""
-    with np.load(path) as archive:
-        names = [f"{method}_{i}" for i in range(6)]
-        if not set(names) <= set(archive.files):
-            raise ValueError(f"{path}: no weights called {method}_0 to {method}_5, but: {', '.join(archive.files)}")
-        return [archive[name] for name in names]
+    names = [f"{method}_{i}" for i in range(6)]
+    try:
+        with np.load(path) as archive:
+            if not set(names) <= set(archive.files):
+                raise ValueError(f"no weights called {method}_0 to {method}_5, but: {', '.join(archive.files[:12])}")
+            return [archive[name] for name in names]
+    except (AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:      # AttributeError: a plain .npy
+        reason = "not an .npz file" if "pickle" in str(error) or isinstance(error, AttributeError) else error
+        raise ValueError(f"--weights {path}: {reason}; linear_network.py writes <out-dir>/linear_network.npz") from None
 
 
 # ---------------------------------------------------------------- method

@@ -19,8 +19,10 @@ import gzip
 import json
 import os
 import platform
+import re
 import sys
 import time
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    except ValueError as error:                                          # pandas' parser errors are of this kind
+    except (ValueError, EOFError, zlib.error) as error:                  # pandas' parser errors are ValueErrors
         raise ValueError(f"{path} is not a table: {str(error).strip().splitlines()[0]}") from None
 
 
@@ -65,7 +67,9 @@ def choose_columns(train: pd.DataFrame, test: pd.DataFrame, target, drop: list) 
     warnings = []
     for name in ([target] if target else []) + drop:
         if name not in train.columns:
-            raise ValueError(f"no column {name!r} in TRAIN; it has {', '.join(map(str, train.columns[:12]))} …")
+            swapped = "; TEST has it: are the two swapped?" if name in test.columns else ""
+            has = ", ".join(map(str, train.columns[:12]))
+            raise ValueError(f"no column {name!r} in TRAIN; it has {has} …{swapped}")
     for side, frame in (("TRAIN", train), ("TEST", test)):
         if len(frame) < FEWEST_ROWS:
             raise ValueError(f"{side} has {len(frame)} rows; at least {FEWEST_ROWS} are needed")
@@ -74,6 +78,8 @@ def choose_columns(train: pd.DataFrame, test: pd.DataFrame, target, drop: list) 
     only = [str(c) for c in train.columns.symmetric_difference(test.columns) if c != target]
     if only:
         warnings.append(f"columns in one table only, ignored: {', '.join(only)}")
+    if any(re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", name) for name in only):
+        warnings.append("a column is named by a number: does the first line of each file hold the names?")
     columns = []
     for name in train.columns.intersection(test.columns, sort=False):
         if name == target or name in drop:
@@ -90,7 +96,7 @@ def choose_columns(train: pd.DataFrame, test: pd.DataFrame, target, drop: list) 
         else:
             columns.append(name)
     if not columns:
-        raise ValueError("TRAIN and TEST have no usable column in common")
+        raise ValueError("TRAIN and TEST have no usable column in common; the first line of each names the columns")
     hashes = [pd.util.hash_pandas_object(frame[columns], index=False).to_numpy() for frame in (train, test)]
     repeated = int(np.isin(hashes[1], hashes[0]).sum())
     if repeated:
@@ -244,7 +250,7 @@ def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: l
 
 def load(args: argparse.Namespace) -> tuple:
     """(train, test, target, drop) of the command line, or the Bank Marketing calls: first two thirds → last third."""
-    drop = [name for name in args.drop.split(",") if name]
+    drop = [name.strip() for name in args.drop.split(",") if name.strip()]
     if args.train:
         train, test, target = read_table(args.train), read_table(args.test), args.target
     else:

@@ -102,7 +102,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.processes < 1:
-        parser.error(f"--processes {args.processes}: must be 1 or more")
+        parser.error(f"--processes {args.processes}: must be at least 1")
     return args
 
 

@@ -156,7 +156,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.paths < 1000:
-        parser.error(f"--paths {args.paths}: must be 1000 or more")
+        parser.error(f"--paths {args.paths}: must be at least 1000")
     return args
 
 

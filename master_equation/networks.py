@@ -36,10 +36,10 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+FULL_WIDTH = dict(zip(map(ord, "：＝，＋－＞（）＊／　"), ":=,+->()*/ "))   # as a Chinese keyboard writes them
 FUNCTIONS = {"exp": np.exp, "log": np.log, "sqrt": np.sqrt, "min": np.minimum, "max": np.maximum}
 ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Load, ast.Call, ast.Add, ast.Sub,
-           ast.Mult,
-           ast.Div, ast.Pow, ast.USub, ast.UAdd, ast.Compare, ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq)
+           ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd, ast.Compare, ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq)
 
 # ---------------------------------------------------------------- data
 MODELS = {   # name: (text, time of interest)
@@ -115,7 +115,8 @@ class Network:
         independent = independent_species(nu)
         for i in sorted(set(range(len(self.species))) - set(independent)):
             weights = -np.linalg.lstsq(nu[independent].T, nu[i], rcond=None)[0] if independent else []
-            terms = [f"{w:+.4g} {self.species[j]}" for j, w in zip(independent, weights) if abs(w) > 1e-9]
+            terms = [f"{'-' if w < 0 else '+'} {'' if abs(abs(w) - 1) < 1e-9 else f'{abs(w):.4g} '}{self.species[j]}"
+                     for j, w in zip(independent, weights) if abs(w) > 1e-9]
             laws.append(" ".join([self.species[i], *terms]))
         return laws
 
@@ -172,7 +173,7 @@ def parse_network(text: str) -> Network:
         for term in [] if text.strip() in ("", "0") else text.split("+"):
             match = re.fullmatch(r"\s*(\d*)\s*([A-Za-z_]\w*)\s*", term)
             if not match:
-                raise ValueError(f"cannot read '{term.strip()}' in '{text.strip()}'")
+                raise ValueError(f"cannot read '{term.strip()}' (a whole number and a species, as 2X; one arrow, ->)")
             name = clean(match[2])
             if name not in counts and name not in constants:
                 raise ValueError(f"unknown species '{match[2]}' (declared: {', '.join(counts) or 'none'})")
@@ -223,10 +224,11 @@ def parse_network(text: str) -> Network:
                 powers = "*".join([repr(constant), *(s for s, m in left.items() for _ in range(m))])
             reactions.append((line, left, right, falling, powers, custom))
         else:
-            raise ValueError(f"cannot read '{line}' (a reaction looks like 'X -> 2X : 0.1')")
+            raise ValueError(f"cannot read '{line}' (a line looks like 'species X = 100', 'parameter k = 0.1' or "
+                             "'X -> 2X : k'; names are of a-z, A-Z, 0-9, _)")
 
     for i, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#")[0].strip()
+        line = raw.split("#")[0].translate(FULL_WIDTH).replace("→", "->").strip()
         if line:
             try:
                 statement(line)
@@ -267,7 +269,7 @@ def load_network(model: str) -> tuple:
     if not Path(model).is_file():
         raise ValueError(f"MODEL '{model}': neither a file nor one of {', '.join(MODELS)}")
     try:
-        return parse_network(Path(model).read_text(encoding="utf-8")), 50.0
+        return parse_network(Path(model).read_text(encoding="utf-8-sig")), 50.0
     except UnicodeDecodeError:
         raise ValueError(f"MODEL {model}: not a text file in UTF-8") from None
 

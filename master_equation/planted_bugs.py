@@ -98,7 +98,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.trajectories < 100:
-        parser.error(f"--trajectories {args.trajectories}: must be 100 or more")
+        parser.error(f"--trajectories {args.trajectories}: must be at least 100")
     return args
 
 

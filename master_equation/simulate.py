@@ -7,6 +7,7 @@ Time:    seconds for most named models on 2 cores
 
 MODEL is a named model or a text file; networks.py describes the form and lists the names. Written to --out-dir: means
 and standard deviations (simulate.csv), distributions and sample paths (simulate.npz), figures, and simulate.json.
+Symbols: x → counts of the species   p(x, t) → distributions   τ → --tau   W(x, y) → the model's laws (networks.py)
 Methods: exact, explicit, implicit, trapezoidal (tau-leaping; needs --tau or takes 1/200 of the time span), states,
 mean-field.
 Differs from the article: it has no program.
@@ -170,7 +171,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("trajectories", "processes", "block_size", "max_steps", "max_seconds"):
         if not getattr(args, name) >= 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be 1 or more")
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
     if args.tau is not None and not 0 < args.tau < np.inf:
         parser.error(f"--tau {args.tau}: must be above 0")
     if not 0 < args.tolerance < 1:
@@ -216,6 +217,9 @@ def main(argv=None) -> dict:
     started = time.perf_counter()
     args = parse_args(argv)
     network, end = load_network(args.model)
+    for name, _ in args.limit:                            # before any work
+        if name not in network.species:
+            raise ValueError(f"--limit: unknown species '{name}'; the model has {', '.join(network.species)}")
     times = np.linspace(0, end, 51) if args.times is None else args.times
     args.times, args.limit, args.trajectories = times.tolist(), args.limit, min(args.trajectories,
                                                                                 2000 if args.quick else 10**9)

@@ -209,6 +209,8 @@ def solve(space: StateSpace, times: np.ndarray, method: str = "auto") -> tuple:
             part, cache = [], {}
             for duration in np.diff(marks, prepend=now):
                 if method == "uniformisation":
+                    if (steps := -space.generator.diagonal().min() * duration) > 1e8:
+                        raise ValueError(f"{steps:.0e} steps of uniformisation to the next time: end earlier")
                     p = uniformisation(space.generator, p, duration)
                 elif method == "expm_multiply":
                     p = expm_multiply(space.generator * duration, p) if duration else p
@@ -240,9 +242,8 @@ def solve_within(network: Network, times: np.ndarray, limits: dict | None = None
     """(StateSpace, p (T, N), method). Limits that are not given come from a small simulation and grow until at most
     `tolerance` is lost; if all are given and too low, ValueError says how much is lost and what to enlarge."""
     given = dict(limits or {})
-    for name in given:
-        if name not in network.species:
-            raise ValueError(f"limit of unknown species '{name}' (the model has {', '.join(network.species)})")
+    if unknown := set(given) - set(network.species):
+        raise ValueError(f"limit of unknown species '{min(unknown)}' (the model has {', '.join(network.species)})")
     times, grown = np.asarray(times, dtype=float), {}
     free = [s for s, row in zip(network.species, network.nu) if s not in given and row.any()]
     if free:
@@ -254,8 +255,7 @@ def solve_within(network: Network, times: np.ndarray, limits: dict | None = None
     while True:
         space = build(network, {**grown, **given})
         p, used = solve(space, times, method)
-        gone = lost(p)
-        if gone <= tolerance:
+        if (gone := lost(p)) <= tolerance:
             return space, p, used
         flux = space.leaks @ p.sum(axis=0)
         worst = network.species[int(np.argmax(flux))]

@@ -214,6 +214,7 @@ EXACT_MEANS = {   # at the last time
                "birth-death": ("X", 100 * np.exp(-0.5)), "telegraph": ("on", 0.625 * (1 - np.exp(-8)))}
 
 
+# ---------------------------------------------------------------- command line
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -221,7 +222,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.trajectories < 2:
-        parser.error(f"--trajectories {args.trajectories}: must be 2 or more")
+        parser.error(f"--trajectories {args.trajectories}: must be at least 2")
     return args
 
 

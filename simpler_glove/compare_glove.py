@@ -135,7 +135,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name, least in (("glove_words", 100), ("steps", 1), ("dim", 1)):
         if getattr(args, name) < least:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be {least} or more")
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {least}")
     return args
 
 

@@ -237,12 +237,12 @@ def plot_scores(rows: dict[str, dict], contexts: dict | None) -> Figure:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("vectors", nargs="*", type=Path, help="vector files (none: our and the article's loss)")
+    parser.add_argument("vectors", nargs="*", help="vector files (none: our and the article's loss)")
     parser.add_argument("--restrict", type=int, default=300_000, help="analogies among so many frequent words")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.restrict < 4:
-        parser.error(f"--restrict {args.restrict}: must be 4 or more")
+        parser.error(f"--restrict {args.restrict}: must be at least 4")
     return args
 
 
@@ -282,7 +282,7 @@ def main(argv=None) -> dict:
     args = parse_args(argv)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     if args.vectors:
-        loaded = {str(path): load_vectors(path) for path in args.vectors}
+        loaded = {path: load_vectors(Path(path)) for path in args.vectors}
     else:
         loaded = train_variants(args, ["default", "article", "untruncated"])
     similarity, analogy = read_sets("similarity", args.data_dir), read_sets("analogy", args.data_dir)

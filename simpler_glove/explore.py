@@ -163,7 +163,7 @@ def plot_neighbours(vectors: WordVectors, queries: list[str], top: int = 10) -> 
     """One panel a word: its most related words and their PMI = ⟨v, v′⟩."""
     figure = Figure(figsize=(2.4 * len(queries), 3), layout="constrained")
     for axes, query in zip(np.ravel(figure.subplots(1, len(queries))), queries):
-        words, scores = zip(*vectors.related(query, top))
+        words, scores = zip(*(vectors.related(query, top) or [("", 0.0)]))
         labels, family, note = drawable([query, *words])
         axes.barh(range(len(words)), scores)
         axes.set_yticks(range(len(words)), labels[1:], fontsize=8, **({"family": family} if family else {}))
@@ -228,6 +228,7 @@ class Prompt(cmd.Cmd):
 
     def default(self, line):
         if line in ("EOF", "quit", "exit"):
+            print(end="\n" if line == "EOF" else "")       # the shell's prompt begins on a line of its own
             return True
         try:
             self.ask(line)
@@ -277,7 +278,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("top", "context_words"):
         if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be 1 or more")
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
     if args.question and args.question[0] not in (*COMMANDS, "prompt"):
         parser.error(f"{args.question[0]}: not a command; one of {', '.join(COMMANDS)}, prompt")
     return args
@@ -325,7 +326,7 @@ def main(argv=None) -> dict:
         return {}
     if args.question:
         return {"question": args.question, "answer": prompt.ask(" ".join(args.question))}
-    answers, frequent = {}, " ".join(vectors.words[200:203])
+    answers, frequent = {}, " ".join(vectors.words[np.minimum([200, 201, 202], len(vectors.words) - 1)])
     for line in DEMONSTRATION:                    # with other vectors than the default: the same about frequent words
         name, _, rest = line.partition(" ")
         if name not in ("keywords", "similarity") and any(word not in vectors.index for word in rest.split()):

@@ -69,6 +69,8 @@ def describe(arrays: tuple, classes: dict[str, str], top: int, least: int) -> di
     """Numbers about the norms of one set of vectors."""
     words, vectors, counts, _ = arrays
     norms2 = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
+    if not (counts >= least).any():
+        raise ValueError(f"no word is seen {least} times (the most frequent one: {counts.max()}); lower --least")
     smallest = smallest_norms(words, norms2, counts, top, least)
     pool = words[counts >= least].tolist()
 
@@ -159,7 +161,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("top", "least"):
         if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: must be 1 or more")
+            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
     return args
 
 

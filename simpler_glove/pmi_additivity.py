@@ -177,9 +177,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.block < 2:
-        parser.error(f"--block {args.block}: must be 2 or more")
+        parser.error(f"--block {args.block}: must be at least 2")
     if args.words < 3:
-        parser.error(f"--words {args.words}: must be 3 or more")
+        parser.error(f"--words {args.words}: must be at least 3")
     return args
 
 

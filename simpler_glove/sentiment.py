@@ -127,7 +127,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_house_flags(parser)
     args = parser.parse_args(argv)
     if args.epochs < 1:
-        parser.error(f"--epochs {args.epochs}: must be 1 or more")
+        parser.error(f"--epochs {args.epochs}: must be at least 1")
     if not 0 < args.test_share < 1:
         parser.error(f"--test-share {args.test_share}: must lie in (0, 1)")
     return args

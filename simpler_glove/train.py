@@ -34,6 +34,34 @@ HERE = Path(__file__).resolve().parent
 CLAIM_PMI = "the inner product of two word vectors is the PMI of the words in the corpus"
 
 
+# ---------------------------------------------------------------- data
+def save_vectors(path: Path, words: np.ndarray, vectors: np.ndarray, counts: np.ndarray, config: dict) -> None:
+    """One .npz: words (str, most frequent first), vectors (float32), counts (int64), config (JSON); in one move."""
+    path = Path(path)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez(file, words=np.asarray(words, str), vectors=np.asarray(vectors, np.float32),
+                 counts=np.asarray(counts, np.int64), config=json.dumps(config, ensure_ascii=False, default=str))
+
+
+def export_word2vec(path: Path, words: np.ndarray, vectors: np.ndarray) -> None:
+    """The text format of word2vec, which gensim and others load: 'n d', then a word and its d numbers a line."""
+    with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write(f"{len(words)} {vectors.shape[1]}\n")
+        for word, vector in zip(words, vectors.tolist()):
+            file.write(f"{word} {' '.join(f'{value:.6g}' for value in vector)}\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path):
+    """A name to write to, moved to `path` only when all went well."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 # ---------------------------------------------------------------- method
 def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shared", solver: str = "cg",
         sweeps: int = 4, steps: int = 3, unseen_weight: float = 0.001, penalty: float = 0.1, x_max: float = 100,
@@ -48,7 +76,7 @@ def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shar
     """
     size = len(counts)
     if dim > size:
-        raise ValueError(f"dimension {dim} is larger than the vocabulary of {size} words")
+        raise ValueError(f"dimension {dim} is larger than the vocabulary of {size} words; lower --dim")
     if not pairs.nnz:
         raise ValueError("no two different words meet within a window: nothing to fit")
     data = PairTargets(pairs, counts, x_max, alpha, truncate)
@@ -87,34 +115,6 @@ def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shar
     return {"vectors": vectors, "centre": centre, "context": context, "history": history, "interrupted": interrupted}
 
 
-# ---------------------------------------------------------------- data
-def save_vectors(path: Path, words: np.ndarray, vectors: np.ndarray, counts: np.ndarray, config: dict) -> None:
-    """One .npz: words (str, most frequent first), vectors (float32), counts (int64), config (JSON); in one move."""
-    path = Path(path)
-    with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez(file, words=np.asarray(words, str), vectors=np.asarray(vectors, np.float32),
-                 counts=np.asarray(counts, np.int64), config=json.dumps(config, ensure_ascii=False, default=str))
-
-
-def export_word2vec(path: Path, words: np.ndarray, vectors: np.ndarray) -> None:
-    """The text format of word2vec, which gensim and others load: 'n d', then a word and its d numbers a line."""
-    with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write(f"{len(words)} {vectors.shape[1]}\n")
-        for word, vector in zip(words, vectors.tolist()):
-            file.write(f"{word} {' '.join(f'{value:.6g}' for value in vector)}\n")
-
-
-@contextlib.contextmanager
-def replacing(path: Path):
-    """A name to write to, moved to `path` only when all went well."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 # ---------------------------------------------------------------- evaluation
 def inner_and_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
     """(⟨v_i, v_j⟩, PMI counted in the corpus) of `pairs` (part of a lower triangle whose counts sum to `total`)."""
@@ -134,9 +134,9 @@ def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict
     def part(mask):
         return csr_matrix((some.data[mask], (some.row[mask], some.col[mask])), shape=pairs.shape)
 
-    if not held_out.any():
+    if held_out.sum() < 10:
         return {}, [{"id": "C7.3", "claim": CLAIM_PMI, "expected": "close", "holds": None,
-                     "measured": f"no pair met {least} times in a corpus this small"}], None
+                     "measured": f"too few pairs met {least} times in a corpus this small"}], None
     blind = fit(part(~held_out), counts, **options, measure=False)
     inner, pmi = inner_and_pmi(fitted, part(frequent), counts, pairs.data.sum(dtype=np.int64))
     unseen = inner_and_pmi(blind, part(held_out), counts, pairs.data.sum(dtype=np.int64))

@@ -71,7 +71,7 @@ def load_vectors(path: Path) -> tuple:
 
 def read_text(file) -> tuple[list, np.ndarray]:
     """(words, float32 n × d) of the text format: an optional line "n d", then a word and d numbers a line."""
-    first = file.readline().split()
+    first = file.readline().removeprefix(b"\xef\xbb\xbf").split()
     if not first:
         raise ValueError("the file is empty")
     header = len(first) == 2
@@ -145,6 +145,8 @@ def chosen_vectors(args: argparse.Namespace) -> tuple:
         return load_vectors(args.vectors)
     if (args.out_dir / "vectors.npz").exists() and not args.quick:
         return load_vectors(args.out_dir / "vectors.npz")
+    if not args.quick:
+        print(f"no vectors.npz in {args.out_dir}: training them on {DEFAULT_CORPUS}", flush=True)
     return train_variants(args, ["default"])["default"]
 
 

@@ -98,7 +98,7 @@ def read_documents(sources: Iterable, segment: bool = False, data_dir: Path | No
                             rest.append(byte)
                         line += b"".join(rest)
                     try:
-                        words = split(line.decode("utf-8"))
+                        words = split(line.decode("utf-8" if position else "utf-8-sig"))
                     except UnicodeDecodeError as error:
                         raise ValueError(f"{path}: byte {position + error.start} is not UTF-8; convert the file first"
                                          ) from None
@@ -164,7 +164,8 @@ def build_vocabulary(documents: Iterable[list[str]], min_count: int = 5, max_siz
     names = list(number)
     kept = np.flatnonzero(counts[:len(names)] >= min_count).tolist()
     if not kept:
-        raise ValueError(f"no word occurs {min_count} times (the most frequent one: {counts.max()}); lower --min-count")
+        raise ValueError(f"no word occurs {min_count} times (the most frequent one: {counts.max()}); lower --min-count "
+                         "or, if this is raw Chinese, cut it into words with --segment")
     kept.sort(key=lambda word: (-counts[word], names[word]))
     kept = kept[:max_size]
     rank = np.full(len(names), -1, np.int32)

@@ -80,6 +80,22 @@ def make_inputs(folder: Path) -> dict:
     put("unknown_species.txt", "species X = 5\nX + Z -> 2X : 1\n")
     put("no_reaction.txt", "species X = 5\n")
     put("code.txt", "species X = 5\nX -> 2X : __import__('os').getpid()\n")
+    put("dos.txt", b"\xef\xbb\xbf" + b"the cat sat on the mat and the dog sat on the cat\r\n" * 60)
+    put("utf16.txt", "the cat sat on the mat\n".encode("utf-16") * 60)
+    put("raw.txt", "".join(f"国王喜欢第{number}本书。\n" for number in range(300)))
+    put("few.txt", "3 2\nthe 0.1 0.2\n")
+    put("few.vec", "3 2\nthe 0.1 0.2\ncat 0.3 0.4\ndog 0.5 0.6\n")
+    put("not_finite.vec", "3 2\nthe 1e400 0.2\ncat nan 0.4\ndog 0.5 0.6\n")
+    put("no_header.csv", rows + "\n")
+    put("no_header_test.csv", "\n".join(rows.splitlines()[::-1]) + "\n")
+    put("open_quote.csv", 'a,b,y\n"1,x,0\n' + rows + "\n")
+    put("cut.csv.gz", __import__("gzip").compress(("a,b,y\n" + rows).encode())[:-40])
+    put("huge_numbers.csv", "a,b,y\n" + "".join(f"1e400{line[line.index(','):]}\n" for line in rows.splitlines()))
+    put("no_target.csv", "a,b,y\n" + "\n".join(line[:-1] for line in rows.splitlines()) + "\n")
+    put("no_species.txt", "X = 5\nX -> 2X : 1\n")
+    put("two_arrows.txt", "species X = 5\nX <-> 2X : 1\n")
+    put("huge_count.txt", "species X = 1e400\nX -> 0 : 1\n")
+    put("many.txt", "species X = 1000000000000\nX -> 0 : 1\n")
     put("explosion.txt", "species X = 5\n2X -> 3X : 5\n")
     return made
 
@@ -137,13 +153,27 @@ def cases(files: dict) -> list:
     add(split, "all values missing", files["missing.csv"], files["missing.csv"], "--target", "y")
     add(split, "a fraction of 2", files["train.csv"], files["test.csv"], "--fraction", "2")
     add(split, "a test set that repeats the training rows", files["train.csv"], files["train.csv"], "--target", "y")
+    add(split, "no header line", files["no_header.csv"], files["no_header_test.csv"])
+    add(split, "the two files swapped", files["test.csv"], files["train.csv"], "--target", "y")
+    add(split, "a quote that never ends", files["open_quote.csv"], files["test.csv"], "--target", "y")
+    add(split, "a gz cut short", files["cut.csv.gz"], files["test.csv"], "--target", "y")
+    add(split, "numbers of 1e400", files["huge_numbers.csv"], files["test.csv"], "--target", "y")
+    add(split, "no target at all", files["no_target.csv"], files["test.csv"], "--target", "y")
+    add(split, "a seed of −1", files["train.csv"], files["test.csv"], "--seed", "-1")
     add("adversarial_validation/experiment", "unknown task", "--tasks", "nothing")
     add("adversarial_validation/experiment", "no seeds", "--seeds", "0")
     simulate = "master_equation/simulate"
     for name, what in (("negative_rate", "a negative rate"), ("negative_count", "a negative count"), (
             "unknown_species", "an unknown species"), ("no_reaction", "no reaction"), ("code", "code for a rate"), (
-            "empty", "an empty model"), ("latin1", "a model not in UTF-8")):
+            "empty", "an empty model"), ("latin1", "a model not in UTF-8"), ("no_species", "a species not declared"), (
+            "two_arrows", "a reversible arrow"), ("huge_count", "a count of 1e400"), ("few", "vectors for a model")):
         add(simulate, what, files[f"{name}.txt"])
+    add(simulate, "more molecules than steps", files["many.txt"], "--methods", "exact", "--max-steps", "20000",
+        "--trajectories", "10")
+    add(simulate, "a time of 1e12", "schlogl", "--methods", "states", "--limit", "X=900", "--times", "0,1e12",
+        "--solver", "uniformisation")
+    add("simpler_glove/norms", "no word so frequent", "--quick", "--least", "100000000")
+    add(simulate, "a limit on an unknown species", "decay", "--limit", "Z=5")
     add(simulate, "unknown model", "no_such_model")
     add(simulate, "times that decrease", "decay", "--times", "3,2,1")
     add(simulate, "times that are no numbers", "decay", "--times", "a:b:c")
@@ -158,7 +188,8 @@ def cases(files: dict) -> list:
     train = "simpler_glove/train"
     for name, what in (("empty.txt", "an empty corpus"), ("blank.txt", "blank lines only"), (
             "latin1.txt", "not UTF-8"), ("rare.txt", "no word above the minimum count"), ("random.bin", "bytes"), (
-            "cut.txt.gz", "a gz cut short"), ("not_gz.txt.gz", "a gz that is none")):
+            "cut.txt.gz", "a gz cut short"), ("not_gz.txt.gz", "a gz that is none"), ("utf16.txt", "UTF-16"), (
+            "raw.txt", "raw Chinese without --segment"), ("dos.txt", "too few words, from Windows")):
         add(train, what, files[name])
     add(train, "no such corpus", "nowhere.txt")
     add(train, "a folder as corpus", files["empty_folder"])
@@ -168,8 +199,13 @@ def cases(files: dict) -> list:
     add(train, "a negative weight", "--unseen-weight", "-1")
     explore = "simpler_glove/explore"
     for name, what in (("cut.npz", "a vector file cut short"), ("words.vec", "a line with a number missing"), (
-            "short.vec", "fewer words than announced"), ("random.bin", "binary data"), ("empty.txt", "an empty file")):
+            "short.vec", "fewer words than announced"), ("not_finite.vec", "1e400 and nan"), (
+            "random.bin", "binary data"), ("empty.txt", "an empty file")):
         add(explore, what, "related", "the", "--vectors", files[name])
+    add(explore, "a word that is not there", "related", "king", "--vectors", files["few.vec"])
+    add("simpler_glove/evaluate", "no such file", "nowhere.npz")
+    add("activation_functions/float_rounding", "weights that are none", "--weights", files["random.bin"])
+    add("activation_functions/float_rounding", "vectors for weights", "--weights", files["words.vec"])
     add(explore, "no such file", "related", "the", "--vectors", "nowhere.npz")
     add(explore, "unknown command", "dance")
     add("simpler_glove/sentiment", "a share of 2", "--test-share", "2")
@@ -212,14 +248,18 @@ def run_case(case: tuple, scratch: Path) -> dict:
     problems = []
     if "Traceback" in stderr:
         problems.append("traceback")
-    if process.returncode not in ((0, 130) if what == INTERRUPT else (0, 2)):
+    results = (out / f"{script.split('/')[1]}.json").exists()
+    # -SIGINT, which a shell shows as 130 too: the run was over, the interrupt met Python on its way out
+    if process.returncode not in ((0, 130, -signal.SIGINT) if what == INTERRUPT else (0, 2)):
         problems.append(f"status {process.returncode}")
     if process.returncode == 2 and not any("error:" in line for line in stderr.splitlines()):
         problems.append("no error line")
     if process.returncode == 0 and what != INTERRUPT and not said:
         problems.append("went through without a word")
     left = [path.name for path in out.rglob("*") if path.suffix == ".part"] if out.exists() else []
-    if process.returncode and (out / f"{script.split('/')[1]}.json").exists():
+    if process.returncode == -signal.SIGINT and not results:
+        problems.append("killed before it was done")
+    if process.returncode not in (0, -signal.SIGINT) and results:
         left.append("results of a failed run")
     if left:
         problems.append(f"left {', '.join(left)}")

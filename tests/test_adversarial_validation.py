@@ -1,4 +1,5 @@
 """adversarial_validation: numbers against closed forms and brute force, the tool against every bad table."""
+import gzip
 import json
 import sys
 
@@ -254,6 +255,22 @@ def test_split_without_overlap_refuses_the_cut(tmp_path):
     stale.write_text("of an earlier run", encoding="utf-8")
     assert call(tmp_path, train, test, "--target", "y")["metrics"]["verdict"] == "no_overlap"
     assert not stale.exists() and (tmp_path / "out" / "split_weights.csv").exists()
+
+
+def test_split_asks_for_a_header_and_for_the_right_order(tmp_path):
+    train = make_csv(tmp_path / "a.csv", 600, c=np.arange(600))
+    test = make_csv(tmp_path / "b.csv", 400, 1, 1, False, c=np.arange(400))
+    with pytest.raises(ValueError, match="are the two swapped"):
+        call(tmp_path, test, train, "--target", "y")
+    named = call(tmp_path, train, test, "--target", "y", "--drop", "a, b")["metrics"]
+    assert list(named["auc_of_column"]) == ["c"] and not any("named by a number" in w for w in named["warnings"])
+    for path, first in ((train, "0.25,x,0,7"), (test, "0.5,x,8")):
+        path.write_text("\n".join([first, *path.read_text(encoding="utf-8").splitlines()[1:]]), encoding="utf-8")
+    found = call(tmp_path, train, test)["metrics"]["warnings"]
+    assert any("does the first line of each file hold the names?" in warning for warning in found)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 500)[:-9])
+    with pytest.raises(ValueError, match="cut.csv.gz is not a table"):
+        call(tmp_path, tmp_path / "cut.csv.gz", test)
 
 
 def test_split_repeats(tmp_path):

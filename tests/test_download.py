@@ -251,3 +251,10 @@ def test_the_helper_needs_neither_tensorflow_nor_numpy():
     code = ("import sys; sys.path.insert(0, sys.argv[1]); from data.download import fetch; fetch('wordsim240'); "
             "sys.exit(bool({'numpy', 'tensorflow', 'pooch'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code, str(ROOT)], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="head is POSIX")
+def test_a_list_read_in_part_is_no_error():
+    done = subprocess.run(f'"{sys.executable}" "{ROOT / "data" / "download.py"}" --list | head -1', shell=True,
+                          capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1

@@ -52,6 +52,16 @@ def test_text_form_reads_constants_observables_and_events():
     assert not network.affine() and load_network("telegraph")[0].affine()
 
 
+def test_a_model_may_be_written_on_a_chinese_keyboard():
+    wide = parse_network("species X ＝ 3\n2X　→ X ： ＝ 0.5＊X＊（X－1）\nat 4： X = 1")
+    assert wide == parse_network("species X = 3\n2X -> X : = 0.5*X*(X-1)\nat 4: X = 1")
+
+
+def test_a_model_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "model.txt").write_bytes(b"\xef\xbb\xbfspecies\tX = 3\r\nX -> 0 : 1\r\n")
+    assert load_network(str(tmp_path / "model.txt"))[0] == parse_network("species X = 3\nX -> 0 : 1")
+
+
 @pytest.mark.parametrize("text, words", [
     ("species X = -1\nX -> 0 : 1", "line 1: X = -1"),
     ("species X = 1.5\nX -> 0 : 1", "whole number"),
@@ -63,6 +73,9 @@ def test_text_form_reads_constants_observables_and_events():
     ("species X = 0\nX -> 0 : = 1/X", "rate of"),
     ("species X = 1\nX -> 0 : = 1/0", "cannot be computed"),
     ("species X = 1\nX = 0", "cannot read 'X = 0'"),
+    ("X = 1", "'species X = 100'"),
+    ("species 兔 = 1", "names are of a-z"),
+    ("species X = 1\nX <-> 0 : 1", "one arrow"),
     ("species X = 1\nspecies X = 2\nX -> 0 : 1", "already taken"),
     ("species X = 1\nX -> 0 : = __import__('os').getpid()", "only numbers"),
     ("species X = 1\nX -> 0 : = (X", "cannot read the expression"),

@@ -1,8 +1,10 @@
 """READMEs tell the truth: commands parse, flags exist, links lead somewhere, languages agree, numbers are recorded."""
+import builtins
 import json
 import math
 import re
 import shlex
+import types
 
 import pytest
 from conftest import FOLDERS, ROOT, run_script
@@ -58,6 +60,19 @@ def test_both_languages_hold_the_same_commands_rows_and_numbers():
         assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, chinese)), pattern
     assert sum(line.startswith("|") for line in english.splitlines()) == sum(
         line.startswith("|") for line in chinese.splitlines())
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_code_to_copy_runs_by_itself(folder):
+    """A block of Python that shows imports shows all it needs, defaults and decorators included."""
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(ROOT / folder / "README.md"), flags=re.M | re.S):
+        if re.match(r"import |from ", block):
+            exec(block, names := {})
+            codes = [value.__code__ for value in names.values() if isinstance(value, types.FunctionType)]
+            unknown = {name for code in codes for name in re.findall(r"\b[A-Za-z_]\w*(?=\()", block)
+                       if name in code.co_names and name not in names and not hasattr(builtins, name)}
+            methods = set(re.findall(r"\.([A-Za-z_]\w*)\(", block))
+            assert not unknown - methods, f"{folder}/README.md: {unknown - methods} is not imported"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

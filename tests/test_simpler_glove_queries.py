@@ -313,6 +313,20 @@ def test_bad_input_is_one_line_and_exit_2(arguments, told, tmp_path):
     assert told in done.stderr.splitlines()[-1] and "error: " in done.stderr.splitlines()[-1]
 
 
+def test_files_named_on_the_command_line_are_evaluated(tmp_path, model):
+    path = save(tmp_path / "v.npz", model.words.tolist(), model.vectors)
+    assert evaluate.main([str(path), "--out-dir", str(tmp_path)])["config"]["vectors"] == [str(path)]
+    assert json.loads((tmp_path / "evaluate.json").read_text(encoding="utf-8"))["script"] == "evaluate"
+
+
+@pytest.mark.parametrize("words", [1, 2, 24])
+def test_the_demonstration_asks_few_words_too(tmp_path, words):
+    vectors = np.random.default_rng(0).normal(size=(words, 4)).astype(np.float32)
+    path = save(tmp_path / "v.npz", [f"w{i}" for i in range(words)], vectors)
+    answers = explore.main(["--vectors", str(path), "--out-dir", str(tmp_path)])["metrics"]["answers"]
+    assert {line.split()[0] for line in answers} == set(explore.COMMANDS)
+
+
 def test_one_question_from_the_command_line(tmp_path, model, capsys):
     path = save(tmp_path / "v.npz", model.words.tolist(), model.vectors)
     answer = explore.main(["related", "w3", "--vectors", str(path), "--top", "2", "--out-dir", str(tmp_path)])

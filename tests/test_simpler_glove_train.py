@@ -107,9 +107,11 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
     (tmp_path / "plain.gz").write_bytes(b"plain text")
     with pytest.raises(OSError, match=r"plain\.gz: compressed file is cut short or damaged"):
         list(read_documents([tmp_path / "plain.gz"]))
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfthe cat\r\nthe dog\r\n")
+    assert list(read_documents([tmp_path / "windows.txt"])) == [["the", "cat"], ["the", "dog"]]
     with pytest.raises(ValueError, match="corpus is empty"):
         build_vocabulary([[], []])
-    with pytest.raises(ValueError, match="no word occurs 5 times .the most frequent one: 2."):
+    with pytest.raises(ValueError, match="no word occurs 5 times .the most frequent one: 2.*--segment"):
         build_vocabulary([["a", "a", "b"]])
 
 
