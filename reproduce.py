@@ -206,6 +206,8 @@ def main(argv=None) -> int:
     flags = ["--seed", str(args.seed)] + ["--quick"] * args.quick
     flags += ["--data-dir", str(args.data_dir)] if args.data_dir else []
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    os.environ.setdefault("PYTHONUTF8", "1")               # a Western Windows writes no Chinese to a file or pipe
+    sys.stdout.reconfigure(errors="replace")
     started, runs = time.perf_counter(), {}
     for number, (folder, script) in enumerate(jobs, 1):
         if not args.report_only:
