@@ -30,6 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches may import this file, and need no Keras
     import keras
 
+    from captcha_xception.networks import build_model
+
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 DEMONSTRATION = 1 << 42            # image numbers that neither training nor test draws
@@ -66,16 +68,23 @@ def decode(path: Path, shape: tuple) -> np.ndarray:
 
 # ---------------------------------------------------------------- method
 def load_reader(path: Path):
-    """A trained model (.keras) and the .json beside it: classes, length, shape. No code of the file is executed."""
+    """A trained model and what it reads: weights from the .keras file, the network from the .json beside it.
+
+    The network is built by build_model, not read from the file: no code of the file is executed, and older versions of
+    Keras, which do not understand a newer one's description of a layer, read it too.
+    """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        if model.output_shape[1:] != (facts["length"], len(facts["classes"])):
-            raise ValueError(f"its output {model.output_shape[1:]} does not match the {facts['length']} characters of "
-                             f"{len(facts['classes'])} classes that {path.with_suffix('.json').name} names")
-        if list(model.input_shape[1:]) != facts["shape"]:
-            raise ValueError(f"its input {model.input_shape[1:]} does not match the size {facts['shape']} noted beside it")
+        model = build_model(facts["model"], tuple(facts["shape"]), facts["length"], len(facts["classes"]))
+        try:
+            model.load_weights(path)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"does not match {path.with_suffix('.json').name}, which says {facts['model']}, "
+                             f"{facts['length']} characters of {len(facts['classes'])} classes, size {facts['shape']} "
+                             f"({str(error).splitlines()[0]})") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be used as a model: {(str(error) or repr(error)).splitlines()[0]}") from None
     return model, facts

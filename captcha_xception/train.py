@@ -60,11 +60,8 @@ def epoch_batches(images: np.ndarray, targets: np.ndarray, batch_size: int, seed
 def load_weights(model, path: str) -> None:
     """Weights of a .weights.h5 or .keras file into `model`; ValueError in one line if they do not fit."""
     try:
-        if path.endswith(".keras"):
-            model.set_weights(keras.saving.load_model(path, compile=False).get_weights())
-        else:
-            model.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise ValueError(f"--weights {path}: {str(error).splitlines()[0]}") from None
 
 

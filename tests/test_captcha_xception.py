@@ -378,7 +378,7 @@ def test_bad_flags_name_themselves(module, flags, named, capsys):
 def make_reader(path, length=4, classes="abcdefghijklmnopqrstuvwxyz"):
     keras.utils.set_random_seed(0)
     model = networks.build_model("cnn2016", (53, 129, 3), length, len(classes))
-    train.save_model(model, path, {"classes": classes, "length": length, "shape": [53, 129, 3]})
+    train.save_model(model, path, {"model": "cnn2016", "classes": classes, "length": length, "shape": [53, 129, 3]})
 
 
 def test_weights_that_cannot_be_used(tmp_path):
@@ -401,9 +401,9 @@ def test_model_with_code_inside_is_refused(tmp_path):
     images = keras.layers.Input((53, 129, 3), dtype="uint8")
     x = keras.layers.Lambda(lambda t: keras.ops.cast(t, "float32")[:, :4, :26, 0])(images)
     keras.Model(images, x).save(tmp_path / "m.keras")
-    (tmp_path / "m.json").write_text(json.dumps({"classes": "abcdefghijklmnopqrstuvwxyz", "length": 4, "shape": [53, 129, 3]}),
-                                     encoding="utf-8")
-    with pytest.raises(ValueError, match="m.keras"):
+    facts = {"model": "cnn2016", "classes": "abcdefghijklmnopqrstuvwxyz", "length": 4, "shape": [53, 129, 3]}
+    (tmp_path / "m.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(ValueError, match="m.keras.*does not match"):
         predict.load_reader(tmp_path / "m.keras")
 
 
