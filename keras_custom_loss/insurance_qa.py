@@ -1,4 +1,4 @@
-"""InsuranceQA for triplet_loss.py: questions, answers, tokens, and the ranking baseline that needs no training.
+"""InsuranceQA for triplet_loss.py: questions, answers, tokens, term codes, batches, and BM25, which needs no training.
 
 Data: the package insuranceqa_data 1.1 (Chinese translation and English original), found by data/download.py.
       12,889 questions to train and 2,000 to test, 27,413 answers, 200 wrong answers chosen as hard for each question.
@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from scipy.sparse import csr_matrix  # noqa: E402
 from sklearn.feature_extraction.text import CountVectorizer  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -88,19 +89,45 @@ def make_ids(questions: list, answers: list, language: str, size: int, lengths: 
     return encode, encode(answers, lengths[1])
 
 
+def make_term_codes(answers: list, language: str, size: int) -> tuple:
+    """(function from texts to term codes, those of the answers): (n, size) float32, rows of length 1 (or 0).
+
+    A bag of terms in `size` numbers: pairs of characters in Chinese, words and pairs of words in English. A term weighs
+    √idf (its cosine partner brings the other √) times its saturated count, and is added to two places drawn once, with
+    signs (count sketch, Charikar et al. 2002): the dot product of two codes is a TF-IDF cosine with noise 1/√size."""
+    options = {"analyzer": "char", "ngram_range": (2, 2)} if language == "zh" else {"ngram_range": (1, 2)}
+    vectorizer, generator = CountVectorizer(min_df=2, **options), np.random.default_rng(0)
+    counts = vectorizer.fit_transform(answers).astype("float32")
+    terms = counts.shape[1]
+    frequency = np.bincount(counts.indices, minlength=terms)
+    root = np.sqrt(np.log(1 + (len(answers) - frequency + 0.5) / (frequency + 0.5))).astype("float32")
+    signs, columns = generator.choice([-1, 1], 2 * terms).astype("float32"), generator.integers(size, size=2 * terms)
+    places = csr_matrix((signs, columns, np.arange(0, 2 * terms + 1, 2)), shape=(terms, size))
+
+    def encode(counts) -> np.ndarray:
+        counts.data = root[counts.indices] * counts.data / (counts.data + 1.5)
+        codes = (counts @ places).toarray()
+        return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-9)
+    return lambda texts: encode(vectorizer.transform(texts).astype("float32")), encode(counts)
+
 
 class Triplets(keras.utils.PyDataset):
     """Batches of (inputs, dummy y), drawn anew every epoch: question, right answer and one random wrong answer; with
-    `hard` question, right answer, the id of that answer and the ids of all right answers (the wrong ones are those of
-    the other rows)."""
+    `term_codes` (of questions, of answers) the inputs are question, right answer, the id of that answer, the ids of all
+    right answers (the wrong ones are those of the other rows; half the rows are chosen to be hard for the other half),
+    and the term codes of question, right answer and `wrongs` of the wrong answers given for the question:
+    (N, size), (N, size), (N, wrongs, size)."""
 
-    def __init__(self, rows: list, question_ids, answer_ids, batch_size: int, hard: bool, seed: int):
+    def __init__(self, rows: list, question_ids, answer_ids, batch_size: int, seed: int, term_codes=None,
+                 wrongs: int = 8):
         super().__init__()
         self.rows, self.question_ids, self.answer_ids = rows, question_ids, answer_ids
-        self.batch_size, self.hard, self.generator = min(batch_size, len(rows)), hard, np.random.default_rng(seed)
+        self.batch_size, self.generator = min(batch_size, len(rows)), np.random.default_rng(seed)
+        self.term_codes, self.wrongs = term_codes, wrongs
         self.all_right = np.full((len(rows), max(len(right) for _, right, _ in rows)), -1, "int32")
         for row, (_, right, _) in zip(self.all_right, rows):
             row[:len(right)] = right
+        self.owner = {place: number for number, (_, right, _) in enumerate(rows) for place in right}
         self.on_epoch_end()
 
     def on_epoch_end(self):
@@ -110,12 +137,22 @@ class Triplets(keras.utils.PyDataset):
         return len(self.rows) // self.batch_size
 
     def __getitem__(self, number):
-        chosen = self.order[number * self.batch_size:(number + 1) * self.batch_size]
+        chosen = self.order[number * self.batch_size:(number + 1) * self.batch_size].copy()
         right = np.array([self.generator.choice(self.rows[i][1]) for i in chosen])
+        if self.term_codes is not None:  # the second half: questions to which the wrong answers of the first are right
+            half = len(chosen) // 2
+            for k, i in enumerate(chosen[:half]):
+                owned = [place for place in self.generator.permutation(self.rows[i][2])[:8] if place in self.owner]
+                if owned:
+                    chosen[half + k], right[half + k] = self.owner[owned[0]], owned[0]
         dummy = np.zeros((len(chosen), 1), "float32")  # never looked at
         inputs = self.question_ids[chosen], self.answer_ids[right]
-        if self.hard:
-            return (*inputs, right[:, None].astype("int32"), self.all_right[chosen]), dummy
+        if self.term_codes is not None:
+            given = np.array([self.generator.choice(self.rows[i][2] or len(self.answer_ids), self.wrongs)
+                              for i in chosen])
+            questions, answers = self.term_codes
+            return (*inputs, right[:, None].astype("int32"), self.all_right[chosen], questions[chosen],
+                    answers[right], answers[given]), dummy
         wrong = self.generator.integers(len(self.answer_ids), size=len(chosen))
         return (*inputs, self.answer_ids[wrong]), dummy
 
