@@ -6,8 +6,9 @@ Run:     python captcha_xception/ablations.py                 (--quick: every st
 Time:    about 15 minutes of CPU (AMD EPYC), half of that on 2 free cores
 
 mixed case: A and a are one class (C1.5: is that what holds accuracy back?) against 52 classes on the same images, and
-against lower case only. heads: one Dense per letter against one for all (C1.6), against CTC. frozen: a backbone that
-learned ten digits first, then letters with its weights fixed or free (C1.4).
+against lower case only. heads: one Dense per letter against one for all (C1.6), against CTC; flattened: each head sees
+all columns in a row, as the heads of 2016, not what `look` picks for it. frozen: a backbone that learned ten digits
+first, then letters with its weights fixed or free (C1.4).
 Differs from the article: the compact network from nothing instead of Xception from ImageNet; for C1.4 digits stand in
 for ImageNet, whose weights need a download.
 """
@@ -37,7 +38,8 @@ if __name__ != "__mp_main__":      # the processes that draw batches import this
 
 HERE = Path(__file__).resolve().parent
 SHAPE, LENGTH, LETTERS = (53, 129, 3), 4, string.ascii_lowercase
-VARIANTS = ("cased_52_classes", "lower_case_only", "own_heads", "shared_head", "ctc", "frozen", "trainable")
+VARIANTS = ("cased_52_classes", "lower_case_only", "own_heads", "flattened", "shared_head", "ctc", "frozen",
+            "trainable")
 
 
 # ---------------------------------------------------------------- data
@@ -53,20 +55,27 @@ def fold_case(numbers: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- method
+def build_flattened(shape: tuple = SHAPE, length: int = LENGTH, classes: int = 26):
+    """A Dense per position, each on all columns in a row."""
+    images = layers.Input(shape, dtype="uint8")
+    x = layers.Flatten()(compact_features(layers.Rescaling(1 / 127.5, -1)(images)))
+    heads = [layers.Reshape((1, classes))(layers.Dense(classes)(x)) for _ in range(length)]
+    return keras.Model(images, layers.Concatenate(axis=1)(heads), name="compact")
+
+
 def build_shared_head(shape: tuple = SHAPE, length: int = LENGTH, classes: int = 26):
     """RepeatVector + TimeDistributed(Dense): every position gets the same vector and the same weights."""
     images = layers.Input(shape, dtype="uint8")
     x = layers.Flatten()(compact_features(layers.Rescaling(1 / 127.5, -1)(images)))
     x = layers.RepeatVector(length)(x)
-    return keras.Model(images, layers.TimeDistributed(layers.Dense(classes))(x))
+    return keras.Model(images, layers.TimeDistributed(layers.Dense(classes))(x), name="compact")
 
 
 def build_ctc(shape: tuple = SHAPE, classes: int = 26):
-    """One Dense for the nine columns of the last feature map; class 0 is CTC's blank. → logits (batch, 9, classes + 1)."""
+    """One Dense for the 17 columns of the last feature map; class 0 is CTC's blank. → logits (batch, 17, classes + 1)."""
     images = layers.Input(shape, dtype="uint8")
     x = compact_features(layers.Rescaling(1 / 127.5, -1)(images))
-    x = layers.Reshape((x.shape[2], x.shape[3]))(x)
-    return keras.Model(images, layers.Dense(classes + 1)(x))
+    return keras.Model(images, layers.Dense(classes + 1)(x), name="compact")
 
 
 def ctc_text(best: np.ndarray, length: int = LENGTH) -> np.ndarray:
@@ -90,10 +99,9 @@ def fit(model, batches, steps: int, peak: float, shift: int = 0) -> None:
 def train_variant(variant: str, args: argparse.Namespace, stream: BatchStream, start: int = 0):
     """A compact network trained on images start … start + args.images − 1 of `stream`."""
     keras.utils.set_random_seed(args.seed)
-    if variant == "shared_head":
-        model = build_shared_head()
-    elif variant == "ctc":
-        model = build_ctc()
+    builders = {"flattened": build_flattened, "shared_head": build_shared_head, "ctc": build_ctc}
+    if variant in builders:
+        model = builders[variant]()
     else:
         model = build_model("compact", SHAPE, LENGTH, 52 if variant == "cased_52_classes" else 26)
     if variant in ("frozen", "trainable"):
