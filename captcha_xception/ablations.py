@@ -194,7 +194,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="variants to run")
-    parser.add_argument("--images", type=int, default=30000, help="training images of each variant")
+    parser.add_argument("--images", type=int, default=20000, help="training images of each variant")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw")
