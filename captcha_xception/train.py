@@ -142,13 +142,15 @@ def plot_curves(histories: dict) -> Figure:
         seen = [row["images"] / 1000 for row in history]
         whole = [row["whole_accuracy"] for row in history]
         left.plot(seen, whole, ".-", color=COLOURS.get(name, "C3"))
-        left.annotate(name, (seen[-1], whole[-1]), xytext=(3, 3), textcoords="offset points", color=COLOURS.get(name, "C3"))
+        left.annotate(name, (seen[-1], whole[-1]), xytext=(-3, 4), textcoords="offset points", ha="right",
+                      color=COLOURS.get(name, "C3"))
         right.plot(seen, [row["loss"] for row in history], ".-", color=COLOURS.get(name, "C3"), label=name)
     left.axhline(0.85, color="grey", linestyle="--", linewidth=1)
-    left.text(0.02, 0.86, "article, Xception: 0.85", color="grey", fontsize=8, transform=left.get_yaxis_transform())
+    grey = {"color": "grey", "fontsize": 8, "transform": left.get_yaxis_transform()}
+    left.text(0.98, 0.86, "article, Xception: 0.85", ha="right", **grey)
     left.axhline(0.46, color="grey", linestyle=":", linewidth=1)
-    left.text(0.02, 0.47, "article, 2016 (training images): 0.46", color="grey", fontsize=8, transform=left.get_yaxis_transform())
-    left.set(xlabel="thousand images seen", ylabel="whole-captcha accuracy, unseen", ylim=(-0.02, 1.03))
+    left.text(0.3, 0.42, "article, 2016: 0.46 in training", **grey)
+    left.set(xlabel="thousand images seen", ylabel="whole-captcha accuracy, unseen", ylim=(-0.02, 1.08))
     for axes in (left, right):
         axes.set_xscale("log")
     left.margins(x=0.12)
