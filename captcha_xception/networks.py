@@ -148,7 +148,7 @@ def plot_speeds(speeds: dict) -> Figure:
     figure = Figure(figsize=(5.5, 0.6 + 0.5 * len(speeds)), layout="constrained")
     axes = figure.subplots()
     axes.barh(list(speeds)[::-1], list(speeds.values())[::-1], log=True)
-    axes.set(xlabel=f"training, images per second, {os.cpu_count()} cores", xlim=(1, 10 ** np.ceil(np.log10(max(speeds.values())))))
+    axes.set(xlabel="training, images per second", xlim=(1, 10 ** np.ceil(np.log10(max(speeds.values())))))
     return figure
 
 
