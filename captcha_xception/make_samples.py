@@ -140,8 +140,7 @@ class CaptchaGenerator:
         half_w, half_h, cos, sin = glyph.width / 2, glyph.height / 2, math.cos(turn), math.sin(turn)
         reach_x = int(abs(cos) * half_w * scale + (abs(sin) + 0.25) * half_h * stretch) + 2
         reach_y = int(abs(cos) * half_h * stretch + abs(sin) * half_w * scale) + 4
-        left, top = int(centre_x), int(centre_y)
-        middle = wave(centre_x)
+        left, top, middle = int(centre_x), int(centre_y), wave(centre_x)
         columns = []
         for offset in (-reach_x, 0, reach_x):
             bend, column = (wave(left + offset) - middle) * 1.2, []

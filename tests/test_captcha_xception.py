@@ -146,6 +146,23 @@ def test_each_position_has_its_own_head():
     np.testing.assert_array_equal(after[0, 2], 0)
 
 
+def test_look_is_a_weighted_mean_of_the_columns():
+    """At first no column's content counts: softmax of −4 (distance in letters)², written out."""
+    columns = keras.layers.Input((17, 5))
+    model = keras.Model(columns, networks.look(columns, 4))
+    values = np.random.default_rng(0).normal(size=(2, 17, 5)).astype("float32")
+    seen = model.predict_on_batch(values)
+    assert len(seen) == 4
+    for position in range(4):
+        weights = [np.exp(-4 * ((column + 0.5) / 17 * 4 - position - 0.5) ** 2) for column in range(17)]
+        expected = sum(weight * values[:, column] for column, weight in enumerate(weights)) / sum(weights)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(seen[position]), expected, rtol=1e-4, atol=1e-5)
+    kernel = model.get_layer("look_2").get_weights()[0]
+    model.get_layer("look_2").set_weights([np.random.default_rng(1).normal(size=kernel.shape), np.zeros(17)])
+    steered = model.predict_on_batch(values)
+    assert [np.allclose(a, b) for a, b in zip(seen, steered)] == [True, False, True, True]
+
+
 def test_one_cycle_rises_and_ends_at_zero():
     rates = [networks.one_cycle(share, 2.0) for share in np.linspace(0, 1, 101)]
     assert rates[20] == pytest.approx(2.0) and max(rates) == rates[20]
@@ -435,7 +452,7 @@ def test_shipped_weights_read_unseen_captchas(generator):
     images, targets = generator.batch(predict.DEMONSTRATION + 1000, 300)
     texts, confidences = predict.read(model, facts["classes"], images)
     right = np.array([text == "".join(facts["classes"][n] for n in row) for text, row in zip(texts, targets)])
-    assert right.mean() > 0.88
+    assert right.mean() > 0.95
     assert confidences[right].mean() > confidences[~right].mean() if (~right).any() else True
 
 
