@@ -121,7 +121,7 @@ def count_pairs(ids: np.ndarray, ends: np.ndarray, size: int, window: int = 10, 
             buffer[filled:filled + len(rest)] = rest
             filled += len(rest)
         if frequent_keys:
-            table += np.bincount(np.concatenate(frequent_keys), minlength=head)
+            table += np.bincount(np.concatenate(frequent_keys, dtype=np.int64, casting="same_kind"), minlength=head)
     if runs:
         spill(buffer[:filled])
         del buffer
