@@ -176,6 +176,7 @@ _drawer: CaptchaGenerator | None = None
 
 def _start_drawer(settings: dict) -> None:
     global _drawer
+    getattr(os, "nice", int)(10)                           # training first: drawing takes the time that it leaves
     _drawer = CaptchaGenerator(**settings)
 
 
@@ -235,8 +236,7 @@ def save_samples(settings: dict, count: int, folder: Path, workers: int) -> floa
 # ---------------------------------------------------------------- evaluation
 def pieces(pixels: np.ndarray) -> int:
     """Into how many pieces a cut at every inkless column divides the word. pixels: (53, width, 3) uint8."""
-    grey = pixels.mean(axis=2)
-    inked = (grey < np.median(grey) - 40).sum(axis=0) > 1     # a single dark pixel is a dot, not a letter
+    inked = ((grey := pixels.mean(axis=2)) < np.median(grey) - 40).sum(axis=0) > 1     # one dark pixel is a dot
     return int((inked[1:] > inked[:-1]).sum() + inked[0])
 
 

@@ -84,7 +84,7 @@ def word_similarity(vectors: WordVectors, pairs: list[tuple[str, str, float]]) -
     return answer
 
 
-def answer_analogies(unit: np.ndarray, questions: np.ndarray, offset: bool = True, batch: int = 512) -> np.ndarray:
+def answer_analogies(unit: np.ndarray, questions: np.ndarray, offset: bool = True, batch: int = 256) -> np.ndarray:
     """Row of the best d in a : b = c : d, the three left out; questions (m, 3) are rows of the unit vectors (n, d).
 
     3CosAdd: largest cosine with b − a + c; offset=False: with c alone, the baseline that knows no relation."""
