@@ -178,6 +178,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--solver", choices=("cg", "adagrad"), default="cg", help="adagrad is the author's")
     parser.add_argument("--sweeps", type=int, help="passes over the pairs (default: 4, adagrad 30)")
     parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 on all pairs; article: 0")
+    parser.add_argument("--x-max", type=float, default=100.0, help="count from which a pair has full weight (eq. 19)")
+    parser.add_argument("--alpha", type=float, default=0.75, help="power of the weight (x/x_max)^α; 0.25 is flatter")
     parser.add_argument("--no-truncate", action="store_true", help="weight (x/x_max)^α without the minimum with 1")
     parser.add_argument("--threads", type=int, default=2, help="1 or 2, with the same result")
     parser.add_argument("--export", type=Path, metavar="FILE", help="also write the text format of word2vec")
@@ -189,6 +191,9 @@ def parse_args(argv=None) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     if not args.memory > 0:
         parser.error(f"--memory {args.memory}: must be a positive number of GB")
+    for name in ("x_max", "alpha"):
+        if not 0 < getattr(args, name) < float("inf"):
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be a positive number")
     if args.export and not args.export.absolute().parent.is_dir():
         parser.error(f"--export {args.export}: there is no directory {args.export.absolute().parent}")
     return args
@@ -239,7 +244,7 @@ def main(argv=None) -> dict:
         "dim": min(args.dim, 32) if args.quick else args.dim, "mode": args.mode, "solver": args.solver,
         "sweeps": args.sweeps or (4 if args.solver == "cg" else 2 if args.quick else 30), "threads": args.threads,
         "unseen_weight": args.unseen_weight if args.solver == "cg" else 0.0, "truncate": not args.no_truncate,
-        "seed": args.seed}
+        "x_max": args.x_max, "alpha": args.alpha, "seed": args.seed}
     fitted = fit(pairs, counts, **options, keep_interrupted=True, report=lambda h: print(
         f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, "
         f"{h['wall_s']:.1f} s"))

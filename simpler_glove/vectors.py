@@ -110,8 +110,8 @@ def train_variants(args: argparse.Namespace, names: list[str]) -> dict[str, tupl
     else trained now and left there (--quick: on the first lines of the corpus, and nothing is left)."""
     found, counted = {}, {}
     for name in names:
-        settings = {"corpus": DEFAULT_CORPUS, "unseen_weight": 0.001, "truncate": True, "mode": "shared",
-                    "seed": args.seed, **VARIANTS[name]}
+        settings = {"corpus": DEFAULT_CORPUS, "unseen_weight": 0.001, "truncate": True, "x_max": 100.0, "alpha": 0.75,
+                    "mode": "shared", "seed": args.seed, **VARIANTS[name]}
         corpus = settings.pop("corpus")
         wanted = {**settings, "corpus": [corpus], "solver": "cg", "dim": 128, "window": 10, "min_count": 5}
         place = args.out_dir / ("vectors.npz" if name == "default" else f"vectors.{name}.npz")

@@ -197,6 +197,7 @@ def cases(files: dict) -> list:
     add(train, "dimension 0", "--dim", "0")
     add(train, "memory 0", "--memory", "0")
     add(train, "a negative weight", "--unseen-weight", "-1")
+    add(train, "a power of 0", "--alpha", "0")
     explore = "simpler_glove/explore"
     for name, what in (("cut.npz", "a vector file cut short"), ("words.vec", "a line with a number missing"), (
             "short.vec", "fewer words than announced"), ("not_finite.vec", "1e400 and nan"), (
