@@ -5,7 +5,7 @@ Run:     python captcha_xception/train.py                                       
          python captcha_xception/train.py --model cnn2016 --samples samples --length 4 --images 2700000 --batch-size 256
          python captcha_xception/train.py --model xception --weights imagenet --images 1000000 --batch-size 100
          python captcha_xception/train.py --samples DIR --length 4                   your own labelled images
-Time:    5.2 minutes of CPU (Intel Xeon with AVX-512), about half of that on 2 free cores; 1.3 GB
+Time:    3 minutes on 2 cores (Intel Xeon, 5.1 minutes of CPU); 1.3 GB
 
 Symbols: 全对率 → whole_accuracy, all letters right   p₁…p₄ → position_accuracy   Πpᵢ → product_of_positions
 Differs from the article: images are drawn while training, each seen once, unless --samples names a folder; the four

@@ -2,7 +2,7 @@
 
 Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493
 Run:     python keras_custom_loss/center_loss.py            (--quick for a short look)
-Time:    see README.md
+Time:    55 s on 2 cores (Intel Xeon)
 
 Symbols: x → features   c_y → centres (a row of an Embedding)   λ → weight
          L = −log softmax_y(Wx+b) + λ·‖x − c_y‖²   (the article's third loss, with two outputs and loss weights [1, λ])

@@ -2,7 +2,7 @@
 
 Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493
 Run:     python keras_custom_loss/idioms.py            (--quick: fewer steps)
-Time:    see README.md
+Time:    9 s on 2 cores (Intel Xeon)
 
 Symbols: h → code (a hidden layer)   p → probabilities   N → batch
          L = CE(y, p) + 0.05·mean(h²), a loss that needs more than y_true and y_pred
