@@ -130,6 +130,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; 
 table {{ border-collapse: collapse; width: 100% }} td, th {{ text-align: left; vertical-align: top; padding: .4rem }}
 tr {{ border-bottom: 1px solid #ddd }} .zh {{ color: #555 }} img {{ max-width: 100%; height: auto }}
 .yes {{ color: #17682c }} .no {{ color: #a1260d }} .none {{ color: #666 }} td {{ overflow-wrap: anywhere }}
+td:first-child {{ white-space: nowrap }}
 @media (max-width: 40rem) {{ thead {{ display: none }} td {{ display: block; padding: .1rem .4rem }} }}
 </style></head><body>
 <h1>kexue.fm, reproduced <span class="zh">科学空间文章复现</span></h1><p>{heading}</p>
