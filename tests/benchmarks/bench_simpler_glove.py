@@ -125,9 +125,15 @@ def means_over_seeds(rows: dict) -> dict:
     """{setting without its seed: mean and number of seeds}; beside gensim's also how many times less CPU time."""
     groups = {}
     for name, row in rows.items():
-        if isinstance(row, dict) and name.startswith(("ours {", "gensim seed")):
-            options = {key: value for key, value in json.loads(name[5:]).items() if key != "seed"} if name[0] == "o" else {}
-            groups.setdefault(f"ours {json.dumps(options)}" if name[0] == "o" else "gensim", []).append(row)
+        if not isinstance(row, dict) or not name.startswith(("ours {", "gensim seed")):
+            continue
+        if name.startswith("ours {"):
+            options = json.loads(name[5:])
+            options.pop("seed")
+            name = f"ours {json.dumps(options)}"
+        else:
+            name = "gensim"
+        groups.setdefault(name, []).append(row)
     means = {name: {"seeds": len(group), **{key: float(np.mean([row[key] for row in group]))
                                             for key in ("cpu_s", "peak_mb", "wordsim353", "analogies")}}
              for name, group in groups.items()}
