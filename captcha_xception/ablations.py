@@ -26,7 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from captcha_xception.make_samples import BatchStream
+from captcha_xception.batch_stream import BatchStream
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches import this file, and need no Keras
@@ -119,7 +119,7 @@ def train_variant(variant: str, args: argparse.Namespace, stream: BatchStream, s
 def transfer(args: argparse.Namespace, model, freeze: bool):
     """`model` with the backbone of a network that first learned to read digits; frozen: only the heads still learn."""
     if "digits" not in _learned:
-        stream = BatchStream({"classes": string.digits, "length": LENGTH, "seed": args.seed + 1}, args.workers)
+        stream = BatchStream({"classes": string.digits, "length": LENGTH, "seed": args.seed + 1}, args.workers, args.batch_size)
         digits = build_model("compact", SHAPE, LENGTH, 10)
         compile_model(digits, PEAK_RATE)
         fit(digits, stream.batches(0, args.images, args.batch_size), -(-args.images // args.batch_size), PEAK_RATE)
@@ -256,7 +256,7 @@ def main(argv=None) -> dict:
             if stream:
                 stream.close()
             drawn = settings(variant, args.seed)
-            stream = BatchStream(drawn, args.workers)
+            stream = BatchStream(drawn, args.workers, max(250, args.batch_size))
             test = merge(stream.batches(TEST_START, args.test_images, 250))
         model = train_variant(variant, args, stream)
         rows[variant] = {**score(variant, model, test), "seconds": round(time.perf_counter() - begun, 1)}

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from captcha_xception.make_samples import CaptchaGenerator, save_pictures
+from captcha_xception.draw_captcha import CaptchaGenerator, save_pictures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches may import this file, and need no Keras

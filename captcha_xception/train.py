@@ -26,7 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from captcha_xception.make_samples import BatchStream
+from captcha_xception.batch_stream import BatchStream
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if __name__ != "__mp_main__":      # the processes that draw batches import this file, and need no Keras
@@ -267,7 +267,7 @@ def main(argv=None) -> dict:
     else:
         classes, length = string.ascii_letters if args.case_sensitive else string.ascii_lowercase, args.length or 4
         stream = BatchStream({"classes": classes, "length": length, "seed": args.seed,
-                              "case_sensitive": args.case_sensitive}, workers=max(1, (os.cpu_count() or 2) - 1))
+                              "case_sensitive": args.case_sensitive}, max(1, (os.cpu_count() or 2) - 1), max(250, args.batch_size))
         per_epoch = min(10000, args.images)
         validation = merge(stream.batches(VALIDATION_START, min(1000, args.test_images), 250))
         test = merge(stream.batches(TEST_START, args.test_images, 250))

@@ -41,7 +41,7 @@ def losses_on_devices(devices: int, images: int, batch_size: int, seed: int, lea
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import keras
 
-    from captcha_xception.make_samples import CaptchaGenerator
+    from captcha_xception.draw_captcha import CaptchaGenerator
     from captcha_xception.networks import build_model, compile_model
     names = keras.distribution.list_devices()
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFont
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 FOLDER = Path(__file__).resolve().parents[1] / "captcha_xception"
 sys.path.insert(0, str(FOLDER.parent))
 keras = pytest.importorskip("keras")
 
-from captcha_xception import ablations, evaluate, make_samples, networks, predict, train
+from captcha_xception import ablations, batch_stream, draw_captcha, evaluate, make_samples, networks, predict, train
 
 WEIGHTS = FOLDER / "weights" / "compact.keras"
 
 
 @pytest.fixture(scope="module")
 def generator():
-    return make_samples.CaptchaGenerator()
+    return draw_captcha.CaptchaGenerator()
 
 
 @pytest.fixture(scope="module")
@@ -54,41 +55,67 @@ def test_same_seed_same_bytes_in_other_processes(tmp_path, generator):
 
 def test_other_seed_and_other_index_draw_other_images(generator):
     image, _ = generator.draw(0)
-    assert (make_samples.CaptchaGenerator(seed=1).draw(0)[0] != image).mean() > 0.5
+    assert (draw_captcha.CaptchaGenerator(seed=1).draw(0)[0] != image).mean() > 0.5
     assert (generator.draw(1)[0] != image).mean() > 0.5
     assert image.shape == (53, 129, 3) and image.dtype == np.uint8
 
 
-def test_label_is_the_text_that_is_stamped(generator, monkeypatch):
-    """The masks that reach the paper, compared with an upright rendering of every character of the same face."""
-    stamped = []
-    monkeypatch.setattr(generator, "_stamp", lambda image, glyph, *rest: stamped.append(glyph))
+def test_label_is_the_text_that_is_stamped(monkeypatch):
+    """The letters that reach the paper, unbent, compared with a fresh rendering of every character in every face."""
+    generator, stamped = draw_captcha.CaptchaGenerator(), []
+    bent = generator._bent
+    monkeypatch.setattr(generator, "_bent", lambda face, form, bend: stamped.append(bent(face, form, 0)) or bent(face, form, bend))
+    fonts = [ImageFont.truetype(str(face), draw_captcha.GLYPH_SIZE) for face in generator.faces]
+    fresh = {}
+    for character in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        for font in fonts:
+            glyph = draw_captcha.CaptchaGenerator._glyph(font, character)
+            fresh.setdefault((glyph.size, glyph.tobytes()), set()).add(character)
     upper = 0
     for index in range(60):
         stamped.clear()
         _, label = generator.draw(index)
-        read = ""
-        for glyph in stamped:
-            best = None
-            for face in generator.faces:
-                font = make_samples.ImageFont.truetype(str(face), make_samples.GLYPH_SIZE)
-                for form in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
-                    fresh = make_samples.CaptchaGenerator._glyph(font, form)
-                    if fresh.size == glyph.size and fresh.tobytes() == glyph.tobytes():
-                        best = form
-                        break
-                if best:
-                    break
-            read += best
-            upper += best.isupper()
-        assert read.lower() == label
-        if index >= 8 and upper:
-            break
-    assert upper > 0                                  # both cases are drawn
+        read = [fresh[glyph.size, glyph.tobytes()] for glyph in stamped]
+        assert len(read) == 4 and all(letter in {form.lower() for form in forms} for letter, forms in zip(label, read))
+        upper += any(form.isupper() for forms in read for form in forms)
+    assert 30 < upper < 60                            # both cases are drawn
+
+
+def test_affine_map_sends_the_centre_to_the_centre_and_undoes_turn_shear_and_scale():
+    """Against the forward map, written down the other way round."""
+    turn, shear, slope, scale, stretch = 0.2, 0.1, -0.3, 0.8, 0.9
+    box, (a, b, c, d, e, f) = draw_captcha._affine(60.3, 25.7, 70, 50, scale, stretch, turn, shear, slope)
+    left, top, width, height = box
+    for x, y in ((0, 0), (70, 0), (0, 50), (70, 50), (35, 25)):                   # glyph → image
+        v = (y - 25) / 2 * stretch
+        u = (x - 35) / 2 * scale - shear * v
+        dx, dy = np.cos(turn) * u - np.sin(turn) * v, np.sin(turn) * u + np.cos(turn) * v
+        at_x, at_y = 60.3 + dx - left, 25.7 + dy + slope * dx - top
+        np.testing.assert_allclose([a * at_x + b * at_y + c, d * at_x + e * at_y + f], [x, y], atol=1e-9)
+        assert 0 <= at_x <= width and 0 <= at_y <= height                         # and the box holds all of it
+
+
+def test_a_bent_letter_keeps_its_ink_and_hangs_on_either_side(generator):
+    face, form = 1, generator.drawn.index("M")
+    plain, bent = (np.asarray(generator._bent(face, form, bend)).astype(int) for bend in (0, 3))
+    assert bent.sum() == plain.sum() and (bent.sum(axis=0) == plain.sum(axis=0)).all()
+    assert len(bent) == len(plain) + abs(draw_captcha._hang(plain.shape[1] / 2, 3))
+    heights = (np.arange(len(bent))[:, None] * bent).sum(axis=0) / np.maximum(1, bent.sum(axis=0))
+    before = (np.arange(len(plain))[:, None] * plain).sum(axis=0) / np.maximum(1, plain.sum(axis=0))
+    moved, middle = heights - before, plain.shape[1] // 2
+    assert moved[middle] == pytest.approx(0, abs=0.01) and moved[12] > 5 and moved[-12] > 5
+
+
+def test_case_sensitive_labels_tell_a_from_capital_a():
+    generator = draw_captcha.CaptchaGenerator("aA", case_sensitive=True)
+    texts = [generator.draw(index)[1] for index in range(10)]
+    assert {letter for text in texts for letter in text} == {"a", "A"}
+    numbers = generator.batch(0, 10)[1]
+    assert ["".join("aA"[number] for number in row) for row in numbers] == texts
 
 
 def test_label_as_drawn_changes_the_label_only(generator):
-    cased = make_samples.CaptchaGenerator(label_as_drawn=True)
+    cased = draw_captcha.CaptchaGenerator(label_as_drawn=True)
     texts = [cased.draw(index)[1] for index in range(30)]
     assert [text.lower() for text in texts] == [generator.draw(index)[1] for index in range(30)]
     assert any(text != text.lower() for text in texts)
@@ -102,10 +129,12 @@ def test_batch_and_stream_number_the_classes_of_the_labels(generator):
         pixels, label = generator.draw(10 + row)
         np.testing.assert_array_equal(images[row], pixels)
         assert "".join("abcdefghijklmnopqrstuvwxyz"[number] for number in targets[row]) == label
-    stream = make_samples.BatchStream({}, workers=1)
+    stream = batch_stream.BatchStream({}, workers=1, ahead=2, largest=3)
+    for left_early in stream.batches(500, 90, 3):
+        break                                         # what it still had drawn must not reach the next loop
     streamed, numbers = evaluate.merge(stream.batches(8, 7, 3))
     stream.close()
-    assert len(streamed) == 7
+    assert len(left_early[0]) == 3 and len(streamed) == 7
     np.testing.assert_array_equal(streamed[2:], images)
     np.testing.assert_array_equal(numbers[2:], targets)
 
@@ -318,10 +347,10 @@ def test_resume_ends_with_the_same_weights(tmp_path, folder_of_samples, monkeypa
 
 def test_real_layout_trains_without_a_change(tmp_path):
     """Five characters, digits among them, PNG, another size: as keras.io's captcha_images_v2."""
-    generator = make_samples.CaptchaGenerator(classes="2345678bcdefgmnpwxy", length=5)
+    generator = draw_captcha.CaptchaGenerator(classes="2345678bcdefgmnpwxy", length=5)
     for index in range(30):
         pixels, label = generator.draw(index)
-        make_samples.Image.fromarray(pixels[:50]).save(tmp_path / f"{label}.png")
+        Image.fromarray(pixels[:50]).save(tmp_path / f"{label}.png")
     results = train.main(["--samples", str(tmp_path), "--images", "64", "--batch-size", "9", "--model", "cnn2016",
                           "--out-dir", str(tmp_path / "out")])
     assert len(results["metrics"]["position_accuracy"]) == 5
@@ -334,7 +363,7 @@ def test_real_layout_trains_without_a_change(tmp_path):
 def test_compact_learns():
     """One letter of three, 40 steps: far above a third."""
     keras.utils.set_random_seed(0)
-    generator = make_samples.CaptchaGenerator(classes="ios", length=1)
+    generator = draw_captcha.CaptchaGenerator(classes="ios", length=1)
     model = networks.build_model("compact", (53, 51, 3), 1, 3)
     networks.compile_model(model, 3e-3)
     ablations.fit(model, (generator.batch(32 * step, 32) for step in range(60)), 60, 3e-3)
@@ -355,7 +384,7 @@ def spoil(folder, what):
     elif what == "foreign":
         files[3].rename(folder / "x_ab!d.jpg")
     elif what == "size":
-        make_samples.Image.new("RGB", (60, 20)).save(files[3])
+        Image.new("RGB", (60, 20)).save(files[3])
 
 
 @pytest.mark.parametrize("what", ["truncated", "no image", "label too long", "foreign", "size"])
@@ -431,7 +460,7 @@ def test_predict_reads_json_rejects_and_names_bad_files(tmp_path, folder_of_samp
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 40 and all(row["text"] == "?" and 0 <= row["confidence"] < 1 for row in rows)
     (tmp_path / "bad.jpg").write_text("hello", encoding="utf-8")
-    make_samples.Image.new("RGB", (60, 20)).save(tmp_path / "small.png")
+    Image.new("RGB", (60, 20)).save(tmp_path / "small.png")
     for name, reason in (("bad.jpg", "not a readable image"), ("small.png", "60×20"), ("none.jpg", "no such file")):
         with pytest.raises(ValueError, match=f"{name}.*{reason}"):
             predict.main([*flags, str(tmp_path / name)])

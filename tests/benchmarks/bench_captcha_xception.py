@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-from captcha_xception.make_samples import BatchStream, CaptchaGenerator
+from captcha_xception.draw_captcha import CaptchaGenerator
 
 
 def generator_speed(count: int) -> tuple[float, float | None]:
