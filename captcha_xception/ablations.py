@@ -205,8 +205,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         args.images, args.test_images, args.batch_size = min(args.images, 96), min(args.test_images, 40), 32
         args.only = [name for name in args.only if name in ("own_heads", "shared_head", "ctc", "frozen")] or args.only
     for flag, value, low, high in (("--images", args.images, 64, 10**8), ("--test-images", args.test_images, 20, 10**7),
-                                   ("--batch-size", args.batch_size, 2, 10**4), ("--workers", args.workers, 1, 256),
-                                   ("--seed", args.seed, 0, 10**9)):
+                                   ("--batch-size", args.batch_size, 2, 10**4), ("--workers", args.workers, 1, 256)):
         if not low <= value <= high:
             parser.error(f"{flag} {value}: must lie in {low} … {high}")
     return args
@@ -214,8 +213,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
+    def seed(text: str) -> int:
+        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
     parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 

@@ -150,7 +150,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     if args.quick:
         args.rounds, args.steps, args.batch_size = min(args.rounds, 2), min(args.steps, 3), min(args.batch_size, 16)
     for flag, value, low, high in (("--batch-size", args.batch_size, 2, 10**4), ("--rounds", args.rounds, 1, 1000),
-                                   ("--steps", args.steps, 1, 10**4), ("--seed", args.seed, 0, 10**9)):
+                                   ("--steps", args.steps, 1, 10**4)):
         if not low <= value <= high:
             parser.error(f"{flag} {value}: must lie in {low} … {high}")
     return args
@@ -158,8 +158,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
+    def seed(text: str) -> int:
+        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
     parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 

@@ -129,15 +129,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 <= args.min_confidence <= 1:
         parser.error(f"--min-confidence {args.min_confidence}: must lie in [0, 1]")
-    if not 0 <= args.seed <= 10**9:
-        parser.error(f"--seed {args.seed}: must lie in 0 … 1000000000")
     return args
 
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
+    def seed(text: str) -> int:
+        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
     parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 

@@ -6,7 +6,6 @@ Time:    6 s on one core (AMD EPYC 2.6 GHz), 0.2 GB
 
 dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost, so 1 − Σp is at once
 a bound on the error of every probability (finite state projection, Munsky and Khammash 2006).
-
 Symbols: W̃ → StateSpace.generator   p → (T, N) rows of `solve`   Λ → rate, the largest exit rate
 Methods: uniformisation p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0); eigen-decomposition of D^(−1/2) W̃ D^(1/2) for
          reversible birth–death chains; scipy's expm_multiply; dense expm. `choose_method` goes by structure, size, Λt.
@@ -80,8 +79,7 @@ def build(network: Network, limits: dict) -> StateSpace:
             raise ValueError(f"limit {name}={limit} is below its initial count {count}")
     shape = tuple(int(highest[i]) + 1 for i in keep)
     if np.prod(shape, dtype=float) > LARGEST_BOX:
-        raise ValueError(f"{' × '.join(map(str, shape))} states are more than {LARGEST_BOX:,}: lower the limits, or "
-                         "simulate")
+        raise ValueError(f"{' × '.join(map(str, shape))} states exceed {LARGEST_BOX:,}: lower the limits, or simulate")
 
     def complete(box):   # the other species follow by conservation laws
         full = np.repeat(initial[:, None], box.shape[1], axis=1)
@@ -286,8 +284,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
+    def seed(text: str) -> int:
+        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
     parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 

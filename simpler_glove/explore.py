@@ -272,8 +272,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--vectors", type=Path, help=".npz, word2vec text or .bin (else vectors.npz of --out-dir)")
     parser.add_argument("--top", type=int, default=10, help="words in an answer")
     parser.add_argument("--measure", choices=("dot", "cosine"), default="dot", help="of related, keywords; dot: PMI")
-    parser.add_argument("--context-words", type=int, default=10_000,
-                        help="N most frequent words of a PMI profile: 10000 finds like meaning, 500 like syntax")
+    parser.add_argument("--context-words", type=int, default=10_000, help="frequent words that make a PMI profile")
     add_house_flags(parser)
     args = parser.parse_args(argv)
     for name in ("top", "context_words"):
@@ -286,8 +285,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def add_house_flags(parser: argparse.ArgumentParser) -> None:
     """The four flags that every script of this repository takes."""
+    def seed(text: str) -> int:
+        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
     parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
     parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
 
@@ -322,8 +323,7 @@ def main(argv=None) -> dict:
     vectors = WordVectors(*chosen_vectors(args))
     prompt = Prompt(vectors, args.top, args.measure == "cosine", args.context_words)
     if args.question == ["prompt"]:
-        prompt.run(args.out_dir / "explore_history.txt")
-        return {}
+        return prompt.run(args.out_dir / "explore_history.txt") or {}
     if args.question:
         return {"question": args.question, "answer": prompt.ask(" ".join(args.question))}
     answers, frequent = {}, " ".join(vectors.words[np.minimum([200, 201, 202], len(vectors.words) - 1)])
@@ -333,10 +333,10 @@ def main(argv=None) -> dict:
             line = f"{name} {frequent if name == 'analogy' else frequent.split()[0]}"
         print(f"> {line}")
         answers[line] = prompt.ask(line)
-    related = [line.split()[1] for line in answers if line.startswith("related ")]
-    figures = ["explore_neighbours.png"]
-    plot_neighbours(vectors, list(dict.fromkeys(related))).savefig(args.out_dir / figures[0], dpi=150)
-    return save_results(args, "explore", {"words": len(vectors.words), "answers": answers}, [], figures, started)
+    related = dict.fromkeys(line.split()[1] for line in answers if line.startswith("related "))
+    plot_neighbours(vectors, list(related)).savefig(args.out_dir / "explore_neighbours.png", dpi=150)
+    return save_results(args, "explore", {"words": len(vectors.words), "answers": answers}, [],
+                        ["explore_neighbours.png"], started)
 
 
 if __name__ == "__main__":
