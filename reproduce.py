@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ARTICLES = {  # folder: (Chinese title, English title, post numbers, scripts in the order in which a reader meets them)
     "captcha_xception": ("基于Xception的腾讯验证码识别", "Reading captchas end to end", [4503, 4138],
-                         ["make_samples", "train", "evaluate", "predict"]),
+                         ["draw_captcha", "make_samples", "train", "evaluate", "predict"]),
     "keras_custom_loss": ("Keras中自定义复杂的loss函数", "Custom losses in Keras", [4493],
                           ["label_smoothing", "triplet_loss", "center_loss", "idioms"]),
     "adversarial_validation": ("如何划分一个跟测试集更接近的验证集? · 训练集、验证集和测试集的意义",
@@ -197,6 +197,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     for name in args.articles:
         if name.strip("/") not in ARTICLES:
             parser.error(f"{name}: no such folder; choose from {', '.join(ARTICLES)}")
+    if not 0 <= args.seed < 10**9:
+        parser.error(f"--seed {args.seed}: must lie in 0 … 999999999")
     return args
 
 

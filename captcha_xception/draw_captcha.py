@@ -237,11 +237,11 @@ def _affine(x, y, wide, high, scale, stretch, turn, shear, slope) -> tuple[np.nd
 
 
 # ---------------------------------------------------------------- figures
-def save_pictures(figure: Figure, path: Path) -> None:
-    """A figure made of noisy pictures, in 48 colours: a fifth of the file."""
+def save_pictures(figure: Figure, path: Path, colours: int = 48) -> None:
+    """A figure made of noisy pictures, in few colours: a fifth of the file."""
     figure.savefig(path, dpi=150)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(48).save(path, optimize=True)
+        image.convert("RGB").quantize(colours).save(path, optimize=True)
 
 
 def plot_layers(generator: CaptchaGenerator, count: int = 4) -> Figure:
@@ -311,7 +311,7 @@ def main(argv=None) -> dict:
         generator.batch(start, min(64, args.count - start))
     metrics = {"images_per_second_one_core": round(args.count / (time.process_time() - begun), 1)}
     print(f"{metrics['images_per_second_one_core']:.0f} images/s on one core")
-    save_pictures(plot_layers(generator), args.out_dir / "draw_captcha_layers.png")
+    save_pictures(plot_layers(generator), args.out_dir / "draw_captcha_layers.png", 200)
     return save_results(args, "draw_captcha", metrics, [], ["draw_captcha_layers.png"], started)
 
 

@@ -100,7 +100,8 @@ def build_model(name: str, shape: tuple, length: int, classes: int, weights: str
     else:
         known = {key.lower(): key for key in dir(keras.applications) if key[0].isupper()}
         if name.lower() not in known:
-            raise ValueError(f"--model {name}: allowed are compact, cnn2016, {', '.join(sorted(known))}")
+            raise ValueError(f"--model {name}: allowed are compact, cnn2016 and the {len(known)} networks of "
+                             "keras.applications, such as xception, vgg16, resnet50")
         x = layers.Rescaling(1 / 127.5, -1)(images)
         backbone = getattr(keras.applications, known[name.lower()])(
             include_top=False, input_tensor=x, pooling="avg", weights="imagenet" if weights == "imagenet" else None)

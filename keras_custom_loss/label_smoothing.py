@@ -142,7 +142,7 @@ def plot_curves(curves: dict, target: float) -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     panels = {"test norm": "logit norm, test digits", "noise confidence": "largest p on uniform noise",
               "train p_true": "p of the true class, training digits"}
-    for axes, (key, title) in zip(figure.subplots(1, 3), panels.items()):
+    for axes, (key, quantity) in zip(figure.subplots(1, 3), panels.items()):
         for name, quantities in curves.items():
             x = np.arange(1, quantities[key].shape[1] + 1)
             middle, spread = quantities[key].mean(0), quantities[key].std(0)
@@ -150,7 +150,7 @@ def plot_curves(curves: dict, target: float) -> Figure:
             axes.fill_between(x, middle - spread, middle + spread, color=COLOURS[name], alpha=0.2, lw=0)
         if key == "train p_true":
             axes.axhline(target, color="0.4", ls="--", lw=1, label=f"1−ε+ε/K = {target:.3g}")
-        axes.set(xlabel="epoch", title=title)
+        axes.set(xlabel="epoch", ylabel=quantity)
         axes.legend()
     return figure
 
