@@ -72,14 +72,14 @@ def build_shared_head(shape: tuple = SHAPE, length: int = LENGTH, classes: int =
 
 
 def build_ctc(shape: tuple = SHAPE, classes: int = 26):
-    """One Dense for the 17 columns of the last feature map; class 0 is CTC's blank. → logits (batch, 17, classes + 1)."""
+    """One Dense for the 17 columns of the feature map; class 0 is CTC's blank. → logits (batch, 17, classes + 1)."""
     images = layers.Input(shape, dtype="uint8")
     x = compact_features(layers.Rescaling(1 / 127.5, -1)(images))
     return keras.Model(images, layers.Dense(classes + 1)(x), name="compact")
 
 
 def ctc_text(best: np.ndarray, length: int = LENGTH) -> np.ndarray:
-    """Greedy CTC: (count, columns) best classes → (count, length) letters, repeats merged, blanks dropped, −1 padded."""
+    """Greedy CTC: best classes (count, columns) → letters (count, length), repeats merged, no blanks, −1 padded."""
     texts = np.full((len(best), length), -1)
     for row, path in enumerate(best):
         letters = [now - 1 for now, before in zip(path, np.r_[0, path[:-1]]) if now and now != before]
@@ -106,7 +106,7 @@ def train_variant(variant: str, args: argparse.Namespace, stream: BatchStream, s
         model = build_model("compact", SHAPE, LENGTH, 52 if variant == "cased_52_classes" else 26)
     if variant in ("frozen", "trainable"):
         model = transfer(args, model, freeze=variant == "frozen")
-    peak = PEAK_RATE / 2 if variant == "ctc" else PEAK_RATE     # at the full rate CTC stays with its blanks: 0.004 whole
+    peak = PEAK_RATE / 2 if variant == "ctc" else PEAK_RATE     # at the full rate CTC stays with its blanks
     if variant == "ctc":
         model.compile(keras.optimizers.Adam(peak, beta_2=0.99), keras.losses.CTC())
     else:
@@ -119,7 +119,8 @@ def train_variant(variant: str, args: argparse.Namespace, stream: BatchStream, s
 def transfer(args: argparse.Namespace, model, freeze: bool):
     """`model` with the backbone of a network that first learned to read digits; frozen: only the heads still learn."""
     if "digits" not in _learned:
-        stream = BatchStream({"classes": string.digits, "length": LENGTH, "seed": args.seed + 1}, args.workers, args.batch_size)
+        drawn = {"classes": string.digits, "length": LENGTH, "seed": args.seed + 1}
+        stream = BatchStream(drawn, args.workers, args.batch_size)
         digits = build_model("compact", SHAPE, LENGTH, 10)
         compile_model(digits, PEAK_RATE)
         fit(digits, stream.batches(0, args.images, args.batch_size), -(-args.images // args.batch_size), PEAK_RATE)
@@ -166,9 +167,11 @@ def claims_of(rows: dict, spread: float | None) -> list:
     return [{"id": "C1.4", "claim": "a frozen backbone of another task is not enough, all layers must learn",
              "expected": "frozen below trainable (not measured there)",
              "measured": frozen_text + " (digits stand in for ImageNet)", "holds": frozen},
-            {"id": "C1.5", "claim": "A and a in one class hold accuracy back", "expected": "one class below two (a guess)",
+            {"id": "C1.5", "claim": "A and a in one class hold accuracy back",
+             "expected": "one class below two (a guess)",
              "measured": merged_text + lower, "holds": merged},
-            {"id": "C1.6", "claim": "one head with shared weights on one vector cannot read: all positions answer alike",
+            {"id": "C1.6",
+             "claim": "one head with shared weights on one vector cannot read: all positions answer alike",
              "expected": "identical outputs",
              "measured": f"largest difference between positions {spread:.1e}, whole {shared['whole_accuracy']:.3f}"
                          if shared else "--only left out shared_head",
@@ -183,7 +186,8 @@ def plot_rows(rows: dict) -> Figure:
     axes = figure.subplots()
     whole = np.array([rows[name]["whole_accuracy"] for name in names])
     low, high = np.array([rows[name]["whole_accuracy_95"] for name in names]).T
-    axes.errorbar(whole, names, xerr=[np.maximum(0, whole - low), np.maximum(0, high - whole)], fmt="o", label="whole captcha")
+    errors = [np.maximum(0, whole - low), np.maximum(0, high - whole)]
+    axes.errorbar(whole, names, xerr=errors, fmt="o", label="whole captcha")
     axes.plot([rows[name]["letter_accuracy"] for name in names], names, "x", label="per letter")
     axes.set(xlabel="accuracy on unseen captchas, case ignored", xlim=(-0.03, 1.03))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -261,7 +265,8 @@ def main(argv=None) -> dict:
             test = merge(stream.batches(TEST_START, args.test_images, 250))
         model = train_variant(variant, args, stream)
         rows[variant] = {**score(variant, model, test), "seconds": round(time.perf_counter() - begun, 1)}
-        print(f"    per letter {rows[variant]['letter_accuracy']:.3f}, whole {rows[variant]['whole_accuracy']:.3f}", flush=True)
+        print(f"    per letter {rows[variant]['letter_accuracy']:.3f}, whole {rows[variant]['whole_accuracy']:.3f}",
+              flush=True)
         if variant == "shared_head":
             logits = keras.ops.convert_to_numpy(model.predict_on_batch(test[0][:100]))
             spread = float(np.ptp(logits, axis=1).max())

@@ -205,7 +205,8 @@ def main(argv=None) -> dict:
     ratios = seconds[:, 1] / seconds[:, 0]
     metrics = {"step_ms_in_memory": round(1000 * memory, 1), "step_ms_drawn_by_another_process": round(1000 * other, 1),
                "step_ms_drawn_by_the_training_process": round(1000 * same, 1), "ratio": round(other / memory, 3),
-               "ratio_of_rounds_sd": round(float(ratios.std()), 3), "ratio_drawn_by_the_training_process": round(same / memory, 3)}
+               "ratio_of_rounds_sd": round(float(ratios.std()), 3),
+               "ratio_drawn_by_the_training_process": round(same / memory, 3)}
     print(f"a step fed by another process takes {metrics['ratio']:.2f} of one fed from memory; drawing in the training "
           f"process {metrics['ratio_drawn_by_the_training_process']:.2f}")
     plot_steps(seconds).savefig(args.out_dir / "batch_stream_steps.png", dpi=150)

@@ -58,9 +58,11 @@ class CaptchaGenerator:
         self.drawn = []                                    # characters that may be drawn; per class, which two of them:
         self.forms = np.zeros((len(classes), 2), int)
         for row, character in enumerate(classes):
-            both = (character.lower(), character.upper()) if mixed_case and not case_sensitive else (character, character)
-            if character in AMBIGUOUS and not case_sensitive:
+            both = (character, character)
+            if not case_sensitive and character in AMBIGUOUS:
                 both = (AMBIGUOUS[character],) * 2
+            elif not case_sensitive and mixed_case:
+                both = (character.lower(), character.upper())
             self.drawn += [form for form in dict.fromkeys(both) if form not in self.drawn]
             self.forms[row] = [self.drawn.index(form) for form in both]
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -68,7 +70,7 @@ class CaptchaGenerator:
         self.glyphs = [[self._glyph(font, form) for form in self.drawn]
                        for font in (ImageFont.truetype(str(face), GLYPH_SIZE) for face in self.faces)]
         self.sizes = np.array([[glyph.size for glyph in row] for row in self.glyphs]).transpose(2, 0, 1)
-        self.bent = {}                                     # (face, form, bend) → a letter that hangs, made when first asked for
+        self.bent = {}                                     # (face, form, bend) → a letter that hangs
         self._make_sheets()
 
     def _make_sheets(self) -> None:
@@ -77,11 +79,11 @@ class CaptchaGenerator:
         Paper and ink keep 24 off either end of 0 … 255, so that grain, never more, is added without clipping.
         """
         noise = np.random.default_rng(20170724)
-        coarse = [Image.fromarray(noise.integers(0, 256, (cells, cells, 3), dtype=np.uint8)).resize((512, 512), Image.BICUBIC)
-                  for cells in (24, 48, 96)]
+        coarse = [Image.fromarray(noise.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+                  .resize((512, 512), Image.BICUBIC) for cells in (24, 48, 96)]
         texture = Image.blend(Image.blend(coarse[0], coarse[1], 0.5), coarse[2], 0.35)
         self.papers = []
-        for top in noise.integers(0, 512 - 128, 32).tolist():              # a strip of the texture, pulled to a light tint
+        for top in noise.integers(0, 512 - 128, 32).tolist():      # a strip of the texture, pulled to a light tint
             tint = Image.new("RGB", (512, 128), tuple(noise.integers(170, 256, 3).tolist()))
             strip = Image.blend(texture.crop((0, top, 512, top + 128)), tint, noise.uniform(0.55, 0.85))
             self.papers.append(Image.fromarray(np.clip(strip, 24, 231)))
@@ -89,7 +91,7 @@ class CaptchaGenerator:
         self.uncovered = np.full(grain.shape, 255, np.uint8)
         across = np.where(noise.random(960) < 0.4, noise.random(960), noise.triangular(0, 1, 1, 960))
         for x, y, size in zip(across * 510, noise.integers(0, 510, 960), noise.choice((1, 2, 2), 960)):
-            dot = np.s_[y:y + size, int(x):int(x) + size]  # an image has some 10 at the sheet's left edge, 40 at its right
+            dot = np.s_[y:y + size, int(x):int(x) + size]  # some 10 in an image at the sheet's left, 40 at its right
             grain[dot] = np.maximum(grain[dot] + noise.integers(0, 221, 3), 0)
             self.uncovered[dot] = 0
         self.grain = grain.astype(np.uint8)                # modulo 256, as the sum will be
@@ -117,7 +119,8 @@ class CaptchaGenerator:
         images, targets = self.batch(index, 1)
         return images[0], "".join(self.names[number] for number in targets[0])
 
-    def batch(self, start: int, count: int, out: np.ndarray | None = None, layers: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, start: int, count: int, out: np.ndarray | None = None,
+              layers: int = 4) -> tuple[np.ndarray, np.ndarray]:
         """Images start … start + count − 1, uint8 (count, 53, width, 3), and class numbers int32 (count, length).
 
         out: where to draw the images, if not into a new array. layers: how many are drawn on the paper, of a curve
@@ -144,7 +147,8 @@ class CaptchaGenerator:
             behind, *before = lines
             self._draw_lines(pen, [behind] if layers > 0 else [])
             for letter, colour, corner, size, affine in stamps if layers > 1 else []:
-                image.paste(tuple(colour), corner, self._bent(*letter).transform(size, Image.Transform.AFFINE, affine))
+                mask = self._bent(*letter).transform(tuple(size), Image.Transform.AFFINE, affine)
+                image.paste(tuple(colour), tuple(corner), mask)
             self._draw_lines(pen, before if layers > 2 else [])
             sheet = np.s_[grain_y:grain_y + HEIGHT, grain_x:grain_x + self.width]
             if layers > 3:
@@ -177,30 +181,33 @@ class CaptchaGenerator:
         advance = wide / 2 * scale - _between(overlap, 3.0, 6.5)
         squeeze = np.minimum(1, (self.width - 10) / advance.sum(axis=1, keepdims=True))
         free = self.width - squeeze * advance.sum(axis=1, keepdims=True)            # the word sits near the middle
-        x = free / 2 + _between(shift, -0.25, 0.25) * np.maximum(0, free - 10) + squeeze * (advance.cumsum(axis=1) - advance / 2)
+        begin = free / 2 + _between(shift, -0.25, 0.25) * np.maximum(0, free - 10)
+        x = begin + squeeze * (advance.cumsum(axis=1) - advance / 2)
         stretch = scale * _between(stretch, 0.85, 1.15)
         y = HEIGHT / 2 + _between(rise, -0.8, 0.8) * np.clip((HEIGHT - high / 2 * stretch) / 2, 0, 9)
-        turn = math.radians(13) * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)     # normal, Box and Muller
-        before, here, after = (_between(amplitude, 2, 5) * np.sin(2 * np.pi * (phase + (x + step) / _between(period, 50, 110)))
-                               for step in (-13, 0, 13))
+        turn = math.radians(13) * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)  # normal: Box, Muller
+        amplitude, period = _between(amplitude, 2, 5), _between(period, 50, 110)
+        before, here, after = (amplitude * np.sin(2 * np.pi * (phase + (x + step) / period)) for step in (-13, 0, 13))
         bend = np.clip(np.rint(((before + after) / 2 - here) / 1.2), -3, 3).astype(int)
-        box, affine = _affine(x, y, wide, high + abs(_hang(wide / 2, bend)), scale * (0.5 + 0.5 * squeeze), stretch, turn,
-                              _between(shear, -0.25, 0.25), slope=(after - before) / 26)
+        high, scale = high + abs(_hang(wide / 2, bend)), scale * (0.5 + 0.5 * squeeze)
+        box, affine = _affine(x, y, wide, high, scale, stretch, turn, shear=_between(shear, -0.25, 0.25),
+                              slope=(after - before) / 26)
         tinted = np.clip(ink + _pick(np.stack(tint, axis=-1), 141) - 70, 24, 150)
-        columns = (np.stack([face, form, bend], axis=-1), np.where(one_ink, ink, tinted), box[..., :2], box[..., 2:], affine)
+        letter, colour = np.stack([face, form, bend], axis=-1), np.where(one_ink, ink, tinted)
+        columns = letter, colour, box[..., :2], box[..., 2:], affine
         return label, form, [list(zip(*image)) for image in zip(*(column.tolist() for column in columns))]
 
     def _curves(self, curves: np.ndarray, ink: np.ndarray) -> list:
         """Noise curves, half a sine period or so, in an ink like the letters': (drawn or not, path, colour, width)."""
-        present, height, rise, phase, period, begin, end, slope, thick, *tint = curves.transpose(2, 0, 1)
+        height, rise, phase, period, begin, end, slope = curves[..., 1:8, None].transpose(2, 0, 1, 3)
         begin, end = _between(begin, -5, self.width * 0.35), _between(end, self.width * 0.6, self.width + 5)
-        along = (end - begin)[..., None] * np.linspace(0, 1, 17)
-        x = begin[..., None] + along
-        wave = np.sin(2 * np.pi * (phase[..., None] + x / _between(period, 40, 200)[..., None]))
-        y = _between(height, 8, HEIGHT - 8)[..., None] + _between(slope, -0.2, 0.2)[..., None] * along + _between(rise, 3, 14)[..., None] * wave
-        colour = np.clip(ink + _pick(np.stack(tint, axis=-1), 101) - 50, 24, 190)
-        present = (present < 0.5) | (np.arange(CURVES) == 1)             # one always
-        columns = present, np.stack([x, y], axis=-1).reshape(*x.shape[:2], -1), colour, 1 + _pick(thick, 2)
+        along = (end - begin) * np.linspace(0, 1, 17)
+        wave = np.sin(2 * np.pi * (phase + (begin + along) / _between(period, 40, 200)))
+        y = _between(height, 8, HEIGHT - 8) + _between(slope, -0.2, 0.2) * along + _between(rise, 3, 14) * wave
+        path = np.stack([begin + along, y], axis=-1).reshape(*y.shape[:2], -1)
+        present = (curves[..., 0] < 0.5) | (np.arange(CURVES) == 1)      # one always
+        colour = np.clip(ink + _pick(curves[..., 9:12], 101) - 50, 24, 190)
+        columns = present, path, colour, 1 + _pick(curves[..., 8], 2)
         return [list(zip(*image)) for image in zip(*(column.tolist() for column in columns))]
 
 

@@ -63,7 +63,7 @@ def read_samples(folder: Path, length: int | None, case_sensitive: bool) -> tupl
             bad.append(f"{path}: {error}".replace("\n", " "))
             print(f"skipped {bad[-1]}", file=sys.stderr)
             if len(bad) > max(1, 0.01 * len(files)):
-                raise ValueError(f"{len(bad)} bad images among {len(files)} (more than 1 %), the last: {bad[-1]}") from None
+                raise ValueError(f"{len(bad)} bad of {len(files)} images (over 1 %), the last: {bad[-1]}") from None
             continue
         images.append(pixels)
         kept.append(label if case_sensitive else label.lower())
@@ -138,7 +138,8 @@ def plot_confusions(confused: list) -> Figure:
     """The most frequent mistakes."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
-    axes.barh([f"{row['drawn']} read as {row['read']}" for row in confused][::-1], [row["times"] for row in confused][::-1])
+    axes.barh([f"{row['drawn']} read as {row['read']}" for row in confused][::-1],
+              [row["times"] for row in confused][::-1])
     axes.set(xlabel="times in the test")
     return figure
 
@@ -163,8 +164,8 @@ def plot_where(model, images: np.ndarray, classes: str) -> Figure:
         row[0].imshow(image)
         for axes, fall, letter in zip(row[1:], falls, letters):
             axes.imshow(image)
-            shown = axes.imshow(fall, extent=(0, image.shape[1], image.shape[0], 0), cmap="magma", alpha=0.65, vmin=0, vmax=1,
-                                interpolation="bilinear")
+            shown = axes.imshow(fall, extent=(0, image.shape[1], image.shape[0], 0), cmap="magma", alpha=0.65,
+                                vmin=0, vmax=1, interpolation="bilinear")
             axes.set_title(classes[letter], fontsize=9, pad=2)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -235,7 +236,8 @@ def main(argv=None) -> dict:
         if foreign:
             raise ValueError(f"{args.samples}: the labels hold {foreign[0]!r}; {args.weights} reads only {classes}")
         if list(images.shape[1:]) != facts["shape"]:
-            raise ValueError(f"{args.samples}: images are {images.shape[1:]}, {args.weights} reads {tuple(facts['shape'])}")
+            raise ValueError(f"{args.samples}: images are {images.shape[1:]}, {args.weights} reads "
+                             f"{tuple(facts['shape'])}")
         targets = np.array([[classes.index(character) for character in label] for label in labels], np.int32)
     else:
         stream = BatchStream({"classes": classes, "length": facts["length"], "seed": args.seed,
@@ -243,7 +245,8 @@ def main(argv=None) -> dict:
         images, targets = merge(stream.batches(TEST_START, args.test_images, 250))
         stream.close()
     reading = time.perf_counter()
-    logits = np.concatenate([keras.ops.convert_to_numpy(model.predict_on_batch(piece)) for piece, _ in slices(images, targets)])
+    logits = np.concatenate([keras.ops.convert_to_numpy(model.predict_on_batch(piece))
+                             for piece, _ in slices(images, targets)])
     seconds = time.perf_counter() - reading
     odds = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     sure = (odds.max(axis=-1) / odds.sum(axis=-1)).prod(axis=-1)
@@ -251,11 +254,14 @@ def main(argv=None) -> dict:
     right = (predicted == targets).all(axis=1)
     answered, accuracy = reject_curve(sure, right)
     metrics = {**evaluate(predicted, targets, classes), "images_per_second": round(len(images) / seconds, 1),
-               "mean_confidence": float(sure.mean()), "accuracy_of_the_surest_nine_tenths": float(accuracy[len(sure) * 9 // 10 - 1])}
+               "mean_confidence": float(sure.mean()),
+               "accuracy_of_the_surest_nine_tenths": float(accuracy[len(sure) * 9 // 10 - 1])}
     low, high = metrics["whole_accuracy_95"]
-    print(f"whole-captcha accuracy {metrics['whole_accuracy']:.4f} [{low:.4f}, {high:.4f}] on {len(images)} unseen images, "
-          f"per letter {np.round(metrics['position_accuracy'], 4).tolist()}, {metrics['images_per_second']:.0f} images/s")
-    figures = {"evaluate_confusions.png": plot_confusions(metrics["confused"]), "evaluate_reject.png": plot_reject(answered, accuracy),
+    print(f"whole-captcha accuracy {metrics['whole_accuracy']:.4f} [{low:.4f}, {high:.4f}] on {len(images)} unseen "
+          f"images, per letter {np.round(metrics['position_accuracy'], 4).tolist()}, "
+          f"{metrics['images_per_second']:.0f} images/s")
+    figures = {"evaluate_confusions.png": plot_confusions(metrics["confused"]),
+               "evaluate_reject.png": plot_reject(answered, accuracy),
                "evaluate_where.png": plot_where(model, images, classes)}
     for name, figure in figures.items():
         save_pictures(figure, args.out_dir / name)

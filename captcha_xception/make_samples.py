@@ -151,7 +151,8 @@ def main(argv=None) -> dict:
     args.out_dir.mkdir(parents=True, exist_ok=True)
     args.count = min(args.count, 200) if args.quick else args.count
     folder = args.samples_dir or args.out_dir / "samples"
-    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed, "case_sensitive": args.case_sensitive}
+    settings = {"classes": args.alphabet, "length": args.length, "seed": args.seed,
+                "case_sensitive": args.case_sensitive}
     generator = CaptchaGenerator(**settings, extra_fonts=args.fonts)
     speed = save_samples({**settings, "extra_fonts": args.fonts}, args.count, folder, args.workers)
     images, targets = generator.batch(0, min(args.count, 500))

@@ -124,7 +124,7 @@ def one_cycle(progress: float, peak: float, warm: float = 0.2) -> float:
 
 
 def compile_model(model, learning_rate: float) -> None:
-    """Adam and the mean cross-entropy over the letters; of short runs a shorter memory, the article's networks its own."""
+    """Adam and the mean cross-entropy over the letters; with a shorter memory for the short runs of the compact net."""
     model.compile(keras.optimizers.Adam(learning_rate, beta_2=0.99 if model.name == "compact" else 0.999),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 

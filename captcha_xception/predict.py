@@ -113,7 +113,8 @@ def plot_readings(images: np.ndarray, texts: list, confidences: np.ndarray, labe
     for number, axes in zip(range(count), figure.axes):
         axes.imshow(images[number])
         wrong = labels is not None and labels[number] != texts[number]
-        axes.set_title(f"{texts[number]}  {confidences[number]:.2f}", fontsize=9, pad=2, color="C3" if wrong else "black")
+        axes.set_title(f"{texts[number]}  {confidences[number]:.2f}", fontsize=9, pad=2,
+                       color="C3" if wrong else "black")
     return figure
 
 

@@ -36,7 +36,7 @@ if __name__ != "__mp_main__":      # the processes that draw batches import this
     from captcha_xception.networks import PEAK_RATE, build_model, compile_model, one_cycle
 
 HERE = Path(__file__).resolve().parent
-TEST_START = 1 << 40               # training draws images 0, 1, 2 …; the test draws from here on: never the same image
+TEST_START = 1 << 40               # training draws images 0, 1, 2 …; the test from here on: never the same image
 VALIDATION_START = 1 << 41
 COLOURS = {"compact": "C0", "cnn2016": "C1", "xception": "C2"}
 
@@ -101,7 +101,8 @@ def train(model, batches_of_epoch, validation, schedule, done, checkpoint: Path,
         predicted, truth = predict_classes(model, slices(*validation))
         hits = predicted == truth
         history.append({"images": seen, "loss": loss, "seconds": round(before + seconds, 2),
-                        "position_accuracy": hits.mean(axis=0).tolist(), "whole_accuracy": float(hits.all(axis=1).mean())})
+                        "position_accuracy": hits.mean(axis=0).tolist(),
+                        "whole_accuracy": float(hits.all(axis=1).mean())})
         print(f"epoch {len(history)}: {seen} images, loss {loss:.3f}, per letter {hits.mean():.3f}, whole "
               f"{history[-1]['whole_accuracy']:.3f}, {(seen - first) / seconds:.0f} images/s", flush=True)
         save_model(model, checkpoint, {**facts, "history": history, "dropout": dropout_states(model)})
@@ -122,7 +123,8 @@ def load_checkpoint(path: Path, facts: dict):
         noted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         different = [key for key in facts if noted.get(key) != facts[key]]
         if different:
-            raise ValueError(f"was made with {different[0]} = {noted.get(different[0])!r}, this run has {facts[different[0]]!r}")
+            raise ValueError(f"was made with {different[0]} = {noted.get(different[0])!r}, this run has "
+                             f"{facts[different[0]]!r}")
         model = keras.saving.load_model(path)
         dropout_states(model, noted["dropout"])
         return model, noted["history"]
@@ -165,7 +167,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, help="folder of labelled images (…abcd.jpg) instead of the generator")
     parser.add_argument("--length", type=int, help="letters per image (generator: 4; --samples: the file name's last)")
     parser.add_argument("--case-sensitive", action="store_true", help="A and a are two classes")
-    parser.add_argument("--images", type=int, default=100000, help="images to train on; --samples: repeated to reach it")
+    parser.add_argument("--images", type=int, default=100000, help="to train on; --samples: repeated to reach it")
     parser.add_argument("--minutes", type=float, help="train for this long instead of a number of images")
     parser.add_argument("--test-images", type=int, default=2000, help="unseen images to test on (generator)")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step (the article: 100)")
@@ -240,10 +242,12 @@ def claims_of(args, metrics: dict) -> list:
                "holds": bool(metrics["whole_accuracy_95"][0] > 0.46) if first else None}]
     claims.append({"id": "C1.2", "claim": "the 48,712-parameter network of 2016 gets about half, more than Πpᵢ",
                    "expected": "0.46 whole; 0.89 / 0.72 / 0.73 / 0.87; product 0.41",
-                   "measured": f"{whole:.3f} whole; {letters}; product {product:.3f}" if args.model == "cnn2016" else other,
+                   "measured": f"{whole:.3f} whole; {letters}; product {product:.3f}"
+                               if args.model == "cnn2016" else other,
                    "holds": bool(0.30 <= whole <= 0.60 and product < whole) if args.model == "cnn2016" else None})
-    claims.append({"id": "C1.3", "claim": "fine-tuned Xception reads at least 0.85 after a million draws", "expected": "≥ 0.85",
-                   "measured": f"{whole:.3f}" if args.model == "xception" else "not run: needs a GPU; command in README",
+    claims.append({"id": "C1.3", "claim": "fine-tuned Xception reads at least 0.85 after a million draws",
+                   "expected": "≥ 0.85",
+                   "measured": f"{whole:.3f}" if args.model == "xception" else "not run: needs a GPU; see README",
                    "holds": whole >= 0.85 if args.model == "xception" else None})
     return claims
 
@@ -268,8 +272,8 @@ def main(argv=None) -> dict:
         stream = None
     else:
         classes, length = string.ascii_letters if args.case_sensitive else string.ascii_lowercase, args.length or 4
-        stream = BatchStream({"classes": classes, "length": length, "seed": args.seed,
-                              "case_sensitive": args.case_sensitive}, max(1, (os.cpu_count() or 2) - 1), max(250, args.batch_size))
+        drawn = {"classes": classes, "length": length, "seed": args.seed, "case_sensitive": args.case_sensitive}
+        stream = BatchStream(drawn, max(1, (os.cpu_count() or 2) - 1), max(250, args.batch_size))
         per_epoch = min(10000, args.images)
         validation = merge(stream.batches(VALIDATION_START, min(1000, args.test_images), 250))
         test = merge(stream.batches(TEST_START, args.test_images, 250))
@@ -284,7 +288,8 @@ def main(argv=None) -> dict:
         if args.weights and args.weights != "imagenet":
             load_weights(model, args.weights)
         compile_model(model, peak)
-    print(f"{args.model}: {model.count_params()} parameters, images {shape[1]}×{shape[0]}, {length} of {len(classes)} letters")
+    print(f"{args.model}: {model.count_params()} parameters, images {shape[1]}×{shape[0]}, {length} of {len(classes)} "
+          "letters")
 
     def done(seen: int, seconds: float) -> float:
         return seconds / (60 * args.minutes) if args.minutes else seen / args.images
@@ -313,8 +318,8 @@ def main(argv=None) -> dict:
                "images_per_second": round(history[-1]["images"] / history[-1]["seconds"], 1),
                **evaluate(predicted, truth, classes), "history": history}
     low, high = metrics["whole_accuracy_95"]
-    print(f"whole-captcha accuracy {metrics['whole_accuracy']:.4f} [{low:.4f}, {high:.4f}] on {len(truth)} unseen images; "
-          f"product of the letters {metrics['product_of_positions']:.4f}; model in {finished}")
+    print(f"whole-captcha accuracy {metrics['whole_accuracy']:.4f} [{low:.4f}, {high:.4f}] on {len(truth)} unseen "
+          f"images; product of the letters {metrics['product_of_positions']:.4f}; model in {finished}")
     histories = {path.stem.split(".")[1]: json.loads(path.read_text(encoding="utf-8"))["metrics"]["history"]
                  for path in sorted((HERE / "results").glob("train.*.json"))}     # recorded runs, for comparison
     plot_curves({**histories, args.model: history}).savefig(args.out_dir / "train_curves.png", dpi=150)

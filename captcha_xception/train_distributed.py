@@ -54,7 +54,7 @@ def losses_on_devices(devices: int, images: int, batch_size: int, seed: int, lea
     for start in range(0, images, batch_size):
         pixels, targets = generator.batch(start, batch_size)
         model.reset_metrics()
-        equal = np.ones(targets.shape, "float32")      # Keras up to 3.12 spreads weights over devices even if there are none
+        equal = np.ones(targets.shape, "float32")          # Keras up to 3.12 spreads weights, even if there are none
         losses.append(float(model.train_on_batch(pixels, targets, sample_weight=equal)))
     return {"losses": losses, "devices": names, "seconds": time.perf_counter() - started}
 

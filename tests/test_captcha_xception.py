@@ -14,7 +14,16 @@ FOLDER = Path(__file__).resolve().parents[1] / "captcha_xception"
 sys.path.insert(0, str(FOLDER.parent))
 keras = pytest.importorskip("keras")
 
-from captcha_xception import ablations, batch_stream, draw_captcha, evaluate, make_samples, networks, predict, train
+from captcha_xception import (  # noqa: E402
+    ablations,
+    batch_stream,
+    draw_captcha,
+    evaluate,
+    make_samples,
+    networks,
+    predict,
+    train,
+)
 
 WEIGHTS = FOLDER / "weights" / "compact.keras"
 
@@ -33,8 +42,8 @@ def folder_of_samples(tmp_path_factory, generator):
 
 
 def run(script, *arguments, **environment):
-    return subprocess.run([sys.executable, str(FOLDER / script), *map(str, arguments)], capture_output=True, text=True, check=False,
-                          env={**os.environ, **environment}, timeout=600)
+    return subprocess.run([sys.executable, str(FOLDER / script), *map(str, arguments)], capture_output=True, text=True,
+                          check=False, env={**os.environ, **environment}, timeout=600)
 
 
 # ---------------------------------------------------------------- generator
@@ -64,7 +73,8 @@ def test_label_is_the_text_that_is_stamped(monkeypatch):
     """The letters that reach the paper, unbent, compared with a fresh rendering of every character in every face."""
     generator, stamped = draw_captcha.CaptchaGenerator(), []
     bent = generator._bent
-    monkeypatch.setattr(generator, "_bent", lambda face, form, bend: stamped.append(bent(face, form, 0)) or bent(face, form, bend))
+    monkeypatch.setattr(generator, "_bent",
+                        lambda face, form, bend: stamped.append(bent(face, form, 0)) or bent(face, form, bend))
     fonts = [ImageFont.truetype(str(face), draw_captcha.GLYPH_SIZE) for face in generator.faces]
     fresh = {}
     for character in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
@@ -246,7 +256,8 @@ def test_split_is_disjoint_complete_and_repeats():
     rows, held = train.split(1040, seed=0)
     assert len(held) == 104 and sorted([*rows, *held]) == list(range(1040))
     np.testing.assert_array_equal(held, train.split(1040, seed=0)[1])
-    assert evaluate.TEST_START > 10**9 and train.VALIDATION_START - evaluate.TEST_START > 10**7   # of --images, --test-images
+    # more than --images and --test-images may be
+    assert evaluate.TEST_START > 10**9 and train.VALIDATION_START - evaluate.TEST_START > 10**7
 
 
 def test_epoch_batches_pass_each_image_once():
@@ -270,7 +281,8 @@ def test_occlusion_map_finds_the_pixel_that_matters():
     """A model whose every letter depends on one place: covering that place, and no other, changes it."""
     images = keras.layers.Input((53, 129, 3), dtype="uint8")
     spot = keras.layers.Cropping2D(((20, 32), (64, 64)))(keras.layers.Rescaling(1 / 255)(images))
-    model = keras.Model(images, keras.layers.Reshape((1, 2))(keras.layers.Dense(2, use_bias=False)(keras.layers.Flatten()(spot))))
+    two = keras.layers.Dense(2, use_bias=False)(keras.layers.Flatten()(spot))
+    model = keras.Model(images, keras.layers.Reshape((1, 2))(two))
     model.layers[-2].set_weights([np.array([[9.0, -9.0]] * 3)])
     image = np.zeros((53, 129, 3), np.uint8)
     image[20, 64] = 255
@@ -286,7 +298,8 @@ def test_ctc_text_against_keras():
     random = np.random.default_rng(1)
     logits = random.normal(size=(200, 9, 6)).astype("float32") * 3
     ours = ablations.ctc_text(logits.argmax(-1))
-    decoded, _ = keras.ops.ctc_decode(logits, np.full(200, 9, "int32"), strategy="greedy", merge_repeated=True, mask_index=0)
+    decoded, _ = keras.ops.ctc_decode(logits, np.full(200, 9, "int32"), strategy="greedy", merge_repeated=True,
+                                      mask_index=0)
     theirs = keras.ops.convert_to_numpy(decoded)[0]
     four = 0
     for mine, other in zip(ours, theirs):
@@ -336,7 +349,8 @@ def test_resume_ends_with_the_same_weights(tmp_path, folder_of_samples, monkeypa
     monkeypatch.setattr(train, "save_model", save)
     resumed = train.main([*flags, "--resume", "--out-dir", str(tmp_path / "cut")])
     assert len(calls) == 1 and len(whole["metrics"]["history"]) == 3 == len(resumed["metrics"]["history"])
-    first, second = (predict.load_reader(tmp_path / name / "compact.keras")[0].get_weights() for name in ("whole", "cut"))
+    first, second = (predict.load_reader(tmp_path / name / "compact.keras")[0].get_weights()
+                     for name in ("whole", "cut"))
     # rounding alone sets single weights 1e-3 apart (Adam divides by the gradient's size), the mean weight 3e-5;
     # a dropout state that is not restored shows as 1.2e-3 in the mean
     apart = np.mean(np.concatenate([np.abs(one - two).ravel() for one, two in zip(first, second)]))
@@ -356,7 +370,8 @@ def test_real_layout_trains_without_a_change(tmp_path):
     assert len(results["metrics"]["position_accuracy"]) == 5
     assert results["metrics"]["test_images"] == 3
     facts = json.loads((tmp_path / "out" / "cnn2016.json").read_text(encoding="utf-8"))
-    assert facts["length"] == 5 and facts["shape"] == [50, 155, 3] and set(facts["classes"]) <= set("2345678bcdefgmnpwxy")
+    assert facts["length"] == 5 and facts["shape"] == [50, 155, 3]
+    assert set(facts["classes"]) <= set("2345678bcdefgmnpwxy")
 
 
 @pytest.mark.slow

@@ -61,8 +61,8 @@ def run(command: list, stdin: Path | None = None, stdout: Path | None = None) ->
     with open(stdin or os.devnull, "rb") as source, open(stdout, "wb") if stdout else tempfile.TemporaryFile() as out, \
             tempfile.TemporaryFile() as err, tempfile.NamedTemporaryFile("r") as used:
         started = time.perf_counter()
-        process = subprocess.run([sys.executable, "-c", LAUNCH, used.name, *map(str, command)], stdin=source, stdout=out,
-                                 stderr=err)
+        process = subprocess.run([sys.executable, "-c", LAUNCH, used.name, *map(str, command)], stdin=source,
+                                 stdout=out, stderr=err)
         wall = time.perf_counter() - started
         err.seek(0)
         text = err.read().decode(errors="replace")
