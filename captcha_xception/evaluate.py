@@ -63,7 +63,7 @@ def read_samples(folder: Path, length: int | None, case_sensitive: bool) -> tupl
             bad.append(f"{path}: {error}".replace("\n", " "))
             print(f"skipped {bad[-1]}", file=sys.stderr)
             if len(bad) > max(1, 0.01 * len(files)):
-                raise ValueError(f"{len(bad)} bad of {len(files)} images (over 1 %), the last: {bad[-1]}") from None
+                raise ValueError(f"{len(bad)} bad among {len(files)} (more than 1 %), the last: {bad[-1]}") from None
             continue
         images.append(pixels)
         kept.append(label if case_sensitive else label.lower())
