@@ -183,6 +183,8 @@ def record(runs: dict) -> None:
             (HERE / folder / kind).mkdir(exist_ok=True)
             for name in names:
                 shutil.copyfile(HERE / folder / "outputs" / name, HERE / folder / kind / name)
+        path = HERE / folder / "results" / f"{script}.json"    # without the folder that this machine has it in
+        path.write_text(path.read_text(encoding="utf-8").replace(f"{HERE}/", ""), encoding="utf-8")
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -71,6 +71,12 @@ def test_figures_are_small_and_read_by_somebody(folder):
     assert all(path.stat().st_size < 200_000 for path in figures)
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_recorded_results_name_no_folder_of_a_machine(folder):
+    for path in (ROOT / folder / "results").glob("*.json"):
+        assert '"/' not in path.read_text(encoding="utf-8"), path
+
+
 def test_large_files_stay_out():
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
