@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import signal
 import sys
 import time
 from collections import deque
@@ -40,6 +41,7 @@ _frames: np.ndarray | None = None
 
 def _start_drawer(settings: dict, memory, shape: tuple) -> None:
     global _drawer, _frames
+    signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is for the process that trains, which ends this one
     getattr(os, "nice", int)(10)                           # training first: drawing takes the time that it leaves
     _drawer, _frames = CaptchaGenerator(**settings), np.frombuffer(memory, np.uint8).reshape(shape)
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import string
 import sys
 import time
@@ -43,6 +44,7 @@ _drawer: CaptchaGenerator | None = None                    # of a process that d
 
 def _start_drawer(settings: dict) -> None:
     global _drawer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is for the process that waits, which ends this one
     _drawer = CaptchaGenerator(**settings)
 
 
@@ -57,12 +59,15 @@ def save_samples(settings: dict, count: int, folder: Path, workers: int) -> floa
     """Write images 0 … count − 1 into `folder`; returns images per second."""
     folder.mkdir(parents=True, exist_ok=True)
     started, done, piece = time.perf_counter(), 0, 250
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_drawer, (settings,)) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_drawer, (settings,))
+    try:
         jobs = [pool.submit(_save_range, start, min(piece, count - start), folder) for start in range(0, count, piece)]
         for job in jobs:
             done += job.result()
             if sys.stdout.isatty():
                 print(f"\r[{'#' * (40 * done // count):.<40}] {done}/{count}", end="\n" * (done == count), flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return count / (time.perf_counter() - started)
 
 
