@@ -179,12 +179,13 @@ def record(runs: dict) -> None:
     for (folder, script), results in runs.items():
         if "failed" in results or results["quick"]:
             raise ValueError(f"{folder}/{script}.py: only a whole default run is recorded")
-        for kind, names in (("results", [f"{script}.json"]), ("figures", results["figures"])):
+        outputs = HERE / folder / "outputs"
+        for kind in ("results", "figures"):
             (HERE / folder / kind).mkdir(exist_ok=True)
-            for name in names:
-                shutil.copyfile(HERE / folder / "outputs" / name, HERE / folder / kind / name)
-        path = HERE / folder / "results" / f"{script}.json"    # without the folder that this machine has it in
-        path.write_text(path.read_text(encoding="utf-8").replace(f"{HERE}/", ""), encoding="utf-8")
+        for name in results["figures"]:
+            shutil.copyfile(outputs / name, HERE / folder / "figures" / name)
+        text = (outputs / f"{script}.json").read_text(encoding="utf-8").replace(f"{HERE}/", "")   # no one's own folder
+        (HERE / folder / "results" / f"{script}.json").write_text(text, encoding="utf-8")
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -117,7 +117,11 @@ class CaptchaGenerator:
     def draw(self, index: int) -> tuple[np.ndarray, str]:
         """Image `index`: uint8 array (53, width, 3), and its label."""
         images, targets = self.batch(index, 1)
-        return images[0], "".join(self.names[number] for number in targets[0])
+        return images[0], self.text(targets[0])
+
+    def text(self, numbers: np.ndarray) -> str:
+        """The label that a row of class numbers spells."""
+        return "".join(self.names[number] for number in numbers)
 
     def batch(self, start: int, count: int, out: np.ndarray | None = None,
               layers: int = 4) -> tuple[np.ndarray, np.ndarray]:

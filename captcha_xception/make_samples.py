@@ -51,7 +51,7 @@ def _start_drawer(settings: dict) -> None:
 def _save_range(start: int, count: int, folder: Path) -> int:
     images, targets = _drawer.batch(start, count)
     for row, (pixels, label) in enumerate(zip(images, targets)):
-        save_image(pixels, "".join(_drawer.names[number] for number in label), start + row, folder)
+        save_image(pixels, _drawer.text(label), start + row, folder)
     return count
 
 
@@ -79,7 +79,7 @@ def pieces(pixels: np.ndarray) -> int:
 
 
 # ---------------------------------------------------------------- figures
-def plot_sheet(images: np.ndarray, labels: list, columns: int = 6) -> Figure:
+def plot_sheet(images: np.ndarray, labels, columns: int = 6) -> Figure:
     """A sheet of samples with their labels."""
     figure = Figure(figsize=(0.98 * columns, 0.55 * -(-len(images) // columns)), layout="constrained")
     for axes, image, label in zip(figure.subplots(-(-len(images) // columns), columns).flat, images, labels):
@@ -161,9 +161,8 @@ def main(argv=None) -> dict:
     generator = CaptchaGenerator(**settings, extra_fonts=args.fonts)
     speed = save_samples({**settings, "extra_fonts": args.fonts}, args.count, folder, args.workers)
     images, targets = generator.batch(0, min(args.count, 500))
-    labels = ["".join(generator.names[number] for number in label) for label in targets[:36]]
     cut = np.mean([pieces(image) == args.length for image in images])
-    save_pictures(plot_sheet(images[:36], labels), args.out_dir / "make_samples_sheet.png")
+    save_pictures(plot_sheet(images[:36], map(generator.text, targets[:36])), args.out_dir / "make_samples_sheet.png")
     metrics = {"images": args.count, "images_per_second_written": round(speed, 1), "workers": args.workers,
                "cut_into_as_many_pieces_as_letters": round(float(cut), 3)}
     print(f"{args.count} images in {folder}: {speed:.0f} images/s on {args.workers} cores; cutting at empty columns "

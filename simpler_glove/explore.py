@@ -5,7 +5,6 @@ Run:     python simpler_glove/explore.py                          a demonstratio
          python simpler_glove/explore.py related 银行             one question (analogy A B C is A + B − C)
          python simpler_glove/explore.py prompt                   many questions, with history and completion
 Time:    7 CPU s on one core (AMD EPYC), 0.5 GB; 8 s more when it has to train the vectors
-
 Symbols: v_i → vectors[i]   PMI(w_i, w_j) = ⟨v_i, v_j⟩ (eq. 15)   VᵀV = UUᵀ → context_factor (eq. 36–39)
          ‖v_w‖² ~ −log P(w) → importance (eq. 26)   score of a keyword = ⟨Σ v_i, v_w⟩ (eq. 43)
 Differs from the article: Python 3; the words of the question are left out of its answers; a keyword's sum counts
@@ -323,7 +322,8 @@ def main(argv=None) -> dict:
     vectors = WordVectors(*chosen_vectors(args))
     prompt = Prompt(vectors, args.top, args.measure == "cosine", args.context_words)
     if args.question == ["prompt"]:
-        return prompt.run(args.out_dir / "explore_history.txt") or {}
+        prompt.run(args.out_dir / "explore_history.txt")
+        return {}
     if args.question:
         return {"question": args.question, "answer": prompt.ask(" ".join(args.question))}
     answers, frequent = {}, " ".join(vectors.words[np.minimum([200, 201, 202], len(vectors.words) - 1)])
