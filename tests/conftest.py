@@ -1,4 +1,6 @@
 """What every test shares: the repository's folders, and a way to run a script as a reader does."""
+
+import importlib.util
 import os
 import subprocess
 import sys
@@ -6,21 +8,41 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from reproduce import ARTICLES  # noqa: E402
+from docs.pages import ROOT, articles
 
-FOLDERS = [name for name in ARTICLES if (ROOT / name).is_dir()]
-SCRIPTS = [path for name in FOLDERS for path in sorted((ROOT / name).glob("*.py"))
-           if "def parse_args(" in path.read_text(encoding="utf-8")]
+FOLDERS = [row["folder"] for row in articles() if (ROOT / row["folder"] / "cli.py").is_file()]
+
+
+def is_script(path: Path) -> bool:
+    return "cli.run(" in path.read_text(encoding="utf-8") and path.name != "cli.py"
+
+
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+SCRIPTS = [path for path in FILES if is_script(path)]
+
+
+def load(name: str):
+    """A script as a module; several folders have a train.py: load("simpler_glove/train.py")."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py").replace("/", "_"), path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_script(script, *flags, cwd=None, timeout=300, **environment) -> subprocess.CompletedProcess:
-    """Run a script offline in a process of its own; the caller looks at returncode, stdout and stderr."""
-    settings = {**os.environ, "KEXUE_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8",
-                **environment}
-    return subprocess.run([sys.executable, str(script), *map(str, flags)], cwd=cwd, env=settings, timeout=timeout,
-                          capture_output=True, text=True, encoding="utf-8")
+    """Run a script offline in a process of its own, as a reader does."""
+    settings = {**os.environ, "KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **environment}
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, flags)],
+        cwd=cwd,
+        env=settings,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,224 @@
+"""The generated parts of the pages: tables, numbers in sentences, code to copy.
+
+A page holds calls such as  [[[cog claims_table("simpler_glove", "en") ]]]  and cog writes their
+output below them (make pages). The tests run cog --check, so that no page differs from the runs.
+
+Languages are "en" and "zh". A function prints what stands on the page; for a file, a result or a
+function that is not there it raises KeyError with the nearest names.
+"""
+
+import ast
+import difflib
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VERDICTS = {
+    "holds": {"en": "holds", "zh": "成立"},
+    "does not hold": {"en": "does not hold", "zh": "不成立"},
+    "not at this size": {"en": "not at this size", "zh": "规模不够，无法判断"},
+    "not measured": {"en": "not measured", "zh": "未测量"},
+}
+HEADERS = {
+    "claims": {
+        "en": ["claim", "what was measured", "article", "here", "verdict"],
+        "zh": ["论断", "测的是什么", "原文", "实测", "结论"],
+    },
+    "commands": {
+        "en": ["command", "what it answers", "seconds"],
+        "zh": ["命令", "回答什么", "用时（秒）"],
+    },
+    "articles": {
+        "en": ["post", "folder", "question", "what came out", "seconds"],
+        "zh": ["文章", "目录", "问题", "结果", "用时（秒）"],
+    },
+}
+
+
+# ---------------------------------------------------------------- what is recorded
+def find(names, name: str, where: str):
+    """`name` if it is among `names`; KeyError with the nearest of them otherwise."""
+    if name not in names:
+        near = ", ".join(difflib.get_close_matches(name, list(names), 3, 0.4)) or "nothing"
+        raise KeyError(f"{where}: no {name}; near it: {near}")
+    return name
+
+
+def articles() -> list[dict]:
+    """The six folders of articles.json, in the order of the front page."""
+    return json.loads((ROOT / "articles.json").read_text(encoding="utf-8"))
+
+
+def claims(folder: str) -> list[dict]:
+    return json.loads((ROOT / folder / "claims.json").read_text(encoding="utf-8"))
+
+
+def recorded(folder: str) -> dict[str, dict]:
+    """Name of every file of results/, without .json → what it holds."""
+    paths = sorted((ROOT / folder / "results").glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def default_run(wording: dict) -> str:
+    """The name under which the run of a claim's script is recorded."""
+    return Path(wording["script"]).stem
+
+
+def judge(wording: dict, runs: dict[str, dict]) -> dict:
+    """The verdict on a claim from its largest recorded run.
+
+    wording: a row of claims.json; runs: file name → results. Returns verdict, the run's name, and
+    the measured numbers by name ({} without a run).
+    """
+    name = wording.get("judged_by", default_run(wording))
+    found = [row for row in runs.get(name, {}).get("claims", []) if row["id"] == wording["id"]]
+    holds = found[0]["holds"] if found else None
+    small = "needs" in wording and "judged_by" not in wording
+    measured = found[0]["measured"] if found else {}
+    return {"verdict": verdict(holds, small), "run": name, "measured": measured}
+
+
+def verdict(holds: bool | None, small: bool) -> str:
+    """small: the run had too little data or time to contradict the claim."""
+    failed = "not at this size" if small else "does not hold"
+    return {True: "holds", False: failed, None: "not measured"}[holds]
+
+
+def shown(wording: dict, measured: dict, language: str) -> list[tuple[str, str]]:
+    """(what was measured, the number as it is shown) for all numbers of a claim that a run has."""
+    parts = wording["measured"].items()
+    return [
+        (part[language], cell(measured[key], part["format"]))
+        for key, part in parts
+        if key in measured
+    ]
+
+
+def cell(value, form: str) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else format(value, form)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+# ---------------------------------------------------------------- tables
+def table(header: list[str], rows: list[list[str]]) -> None:
+    lines = [header, ["---"] * len(header), *rows]
+    print("\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+
+
+def claims_table(folder: str, language: str) -> None:
+    """A row per claim: wording, the first of its numbers, the article's, ours, the verdict."""
+    runs, rows = recorded(folder), []
+    for wording in claims(folder):
+        judged = judge(wording, runs)
+        numbers = shown(wording, judged["measured"], language) or [("–", "–")]
+        link = f"[{wording['id']}]({wording['script']}) {wording['claim'][language]}"
+        word = VERDICTS[judged["verdict"]][language]
+        rows.append([link, numbers[0][0], wording["article"][language], numbers[0][1], word])
+    table(HEADERS["claims"][language], rows)
+
+
+def reasons(folder: str, language: str) -> None:
+    """A line per claim that does not hold, or not at this size: why, or what run would tell."""
+    runs, colon = recorded(folder), {"en": ": ", "zh": "："}[language]
+    print()
+    for wording in claims(folder):
+        found = judge(wording, runs)["verdict"]
+        if found != "holds":
+            reason = wording["why" if found == "does not hold" else "needs"][language]
+            print(f"- {wording['id']} {VERDICTS[found][language]}{colon}{reason}")
+    print()
+
+
+def commands(folder: str, language: str, rows: list[tuple[str, str]]) -> None:
+    """A row per command: (script and flags, what it answers), and the seconds it took."""
+    runs, lines = recorded(folder), []
+    for command, purpose in rows:
+        stem = Path(command.split()[0]).stem
+        seconds = f"{runs[stem]['seconds']:.0f}" if stem in runs else "–"
+        lines.append([f"`python {folder}/{command}`", purpose, seconds])
+    table(HEADERS["commands"][language], lines)
+
+
+def said(folder: str, name: str, language: str) -> None:
+    """The lines that a recorded run ended with, as cli.py prints them."""
+    results = recorded(folder)[find(recorded(folder), name, f"{folder}/results")]
+    wordings = {wording["id"]: wording for wording in claims(folder)}
+    print("```")
+    for found in results["claims"]:
+        wording = wordings[found["id"]]
+        numbers = shown(wording, found["measured"], language)
+        said_numbers = "; ".join(f"{what} {value}" for what, value in numbers)
+        word = verdict(found["holds"], "needs" in wording)
+        print(f"{found['id']} {word}: {wording['claim'][language]} | {said_numbers}")
+    print(f"Wrote {folder}/outputs/{name}.json in {results['seconds']} s")
+    print("```")
+
+
+# ---------------------------------------------------------------- sentences and code
+def values(folder: str) -> dict:
+    """What {…} may name in a sentence: metrics by file name, seconds, claims by number."""
+    runs = recorded(folder)
+    found = {name.replace(".", "_"): run.get("metrics", run) for name, run in runs.items()}
+    found["seconds"] = {name: run["seconds"] for name, run in runs.items() if run.get("seconds")}
+    found["claims"] = {row["id"]: judge(row, runs)["measured"] for row in claims(folder)}
+    return found
+
+
+def filled(folder: str, text: str) -> str:
+    try:
+        return text.format(**values(folder))
+    except KeyError as error:
+        known = ", ".join(sorted(values(folder)))
+        raise KeyError(f"{folder}: no {error} among {known} in: {text.strip()[:80]}") from None
+
+
+def say(folder: str, text: str) -> None:
+    """Text with recorded numbers: {norms[rho]:.2f}, {seconds[train]:.0f}, {claims[C7.4][rho]}."""
+    print("\n" + filled(folder, text).strip("\n") + "\n")
+
+
+def excerpt(path: str, name: str) -> str:
+    """The source of a function, class or constant of a file, cut out by its name."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    found = {}
+    for node in ast.parse(text).body:
+        names = [node.name] if hasattr(node, "name") else []
+        names += [target.id for target in getattr(node, "targets", []) if hasattr(target, "id")]
+        first = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
+        lines = text.splitlines()[first - 1 : node.end_lineno]
+        found.update(dict.fromkeys(names, "\n".join(lines)))
+    return found[find(found, name, path)]
+
+
+def code(path: str, *names: str, imports: str = "") -> None:
+    """A block of Python to copy: the imports it needs, and the named parts of a source file."""
+    parts = [*([imports.strip("\n")] if imports else []), *(excerpt(path, name) for name in names)]
+    print("\n```python\n" + "\n\n\n".join(parts) + "\n```\n")
+
+
+# ---------------------------------------------------------------- the front page
+def counts(language: str) -> dict[str, int]:
+    """How many claims have which verdict, over all folders."""
+    found = dict.fromkeys(VERDICTS, 0)
+    for article in articles():
+        runs = recorded(article["folder"])
+        for wording in claims(article["folder"]):
+            found[judge(wording, runs)["verdict"]] += 1
+    return {VERDICTS[name][language]: number for name, number in found.items()}
+
+
+def articles_table(language: str) -> None:
+    """A row per post: question, headline, seconds of its folder's default scripts."""
+    page, rows = {"en": "README.md", "zh": "README.zh-CN.md"}[language], []
+    for article in articles():
+        folder = article["folder"]
+        runs = recorded(folder)
+        spent = sum(runs[Path(script).stem]["seconds"] for script in article["scripts"])
+        for post in article["posts"]:
+            title = (
+                f"[{post['number']} {post['title']}](https://kexue.fm/archives/{post['number']})"
+            )
+            headline = filled(folder, post["headline"][language])
+            link = f"[{folder}]({folder}/{page})"
+            rows.append([title, link, post["question"][language], headline, f"{spent:.0f}"])
+    table(HEADERS["articles"][language], rows)
