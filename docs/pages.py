@@ -207,6 +207,19 @@ def counts(language: str) -> dict[str, int]:
     return {VERDICTS[name][language]: number for name, number in found.items()}
 
 
+def claim_counts(language: str) -> None:
+    """One sentence: how many of the claims have which verdict."""
+    found = counts(language)
+    total = sum(found.values())
+    some = {word: number for word, number in found.items() if number}
+    if language == "en":
+        parts = ", ".join(f"{number} {word}" for word, number in some.items())
+        print(f"\nOf {total} claims that can be checked: {parts}.\n")
+    else:
+        parts = "，".join(f"{number} 条{word}" for word, number in some.items())
+        print(f"\n可检验的论断共 {total} 条：{parts}。\n")
+
+
 def articles_table(language: str) -> None:
     """A row per post: question, headline, seconds of its folder's default scripts."""
     page, rows = {"en": "README.md", "zh": "README.zh-CN.md"}[language], []
