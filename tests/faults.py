@@ -107,7 +107,7 @@ master_equation/simulate.py
   unknown model | no_such_model
   times that decrease | decay --times 3,2,1
   times that are no numbers | decay --times a:b:c
-  a model that explodes | {explosion.txt} --methods exact --max-steps 20000 --trajectories 100 --times 0:50:3
+  a model that explodes | {explosion.txt} --methods exact --max-steps 20000 --times 0:50:3
   a truncation too small | schlogl --methods states --limit X=260 --times 0,4
   no trajectories | decay --trajectories 0
 master_equation/dsmts.py
