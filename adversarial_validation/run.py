@@ -6,15 +6,15 @@ Symbols: p(x), q(x) → x_train, x_test   D(x) → d, the chance that x is a tes
          w(x) = D(x)/(1−D(x)) → weights   p_i = w(x_i)/Σ_j w(x_j) → chance
 Differs from the article: it has no experiment. Here training rows are people of Adult who work
          for a private employer, test rows all others; we know the test labels, and so the gap. The
-         article's D is written out here; ours, in the last line of the figure and in split.py,
-         scores no row that it was fitted on (weights.py).
+         article's D is written out here; ours, in the last line of the figure, scores no row that
+         it was fitted on (weights.py).
 """
 
 import numpy as np
 
 import cli
 from shifted_tasks import COLOURS, load_tables, make_task
-from weights import cap_weights, crossfit_discriminator, gap_ratio
+from weights import gap_ratio, test_like_weights
 
 TASKS = {"shifted": "adult:sector", "not shifted": "adult:official"}
 STRATEGIES = {
@@ -124,12 +124,11 @@ def validate(task: dict, random) -> dict:
     x, y, x_test, y_test = (task[key] for key in ("x_train", "y_train", "x_test", "y_test"))
     n = len(x)
     d = train_discriminator(x, x_test, random)(x)
-    d_unseen, _ = crossfit_discriminator(x, x_test, random)
     weights = {
         "random": np.ones(n),
         "weight_d": d,  # what some competitors do
         "weight_odds": weights_of(d),
-        "ours": cap_weights(weights_of(d_unseen)),
+        "ours": test_like_weights(x, x_test),
     }
     drawn = draw_validation(weights_of(d), n // 3, random)
     rest = np.setdiff1d(np.arange(n), drawn)  # a drawn row must not be trained on

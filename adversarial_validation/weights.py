@@ -231,6 +231,26 @@ def gap_ratio(gaps: np.ndarray, gaps_random: np.ndarray, random: np.random.Gener
     return [float(ratio(gaps, gaps_random)), float(interval.low), float(interval.high)]
 
 
+def test_like_weights(x_train, x_test, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """w = q/p of the training rows by scikit-learn alone: what to copy into a project of one's own.
+
+    x_train (n, features), x_test (m, features) → (n,) of mean 1 at most, none above √n. D is fitted
+    on other rows than it scores, and both tables have an equal say.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = np.concatenate([x_train, x_test])
+    is_test = np.arange(len(x)) >= len(x_train)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+    cv = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    d = cross_val_predict(model, x, is_test, cv=cv, method="predict_proba")[: len(x_train), 1]
+    w = d / (1 - d)
+    return np.minimum(w / w.mean(), len(w) ** 0.5)  # then np.average(score_of_each_row, weights=w)
+
+
 def ulsif_weights(x_train, x_test, random: np.random.Generator, centres: int = 100) -> np.ndarray:
     """A specialist to compare with: uLSIF (Kanamori et al. 2009) → w of the training rows.
 
