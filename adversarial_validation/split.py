@@ -18,7 +18,6 @@ Writes:  split.json (AUC, p, verdict, columns), split_scores.png,
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +178,7 @@ def main(args):
     x_train, x_test, bins = encode(train, test, columns)
     del train, test
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {warning}")
 
     held_out_auc, p_value = permutation_test(x_train, x_test, random)
     d_train, d_test = crossfit_discriminator(x_train, x_test, random, kind=args.discriminator)
