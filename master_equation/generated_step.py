@@ -89,7 +89,7 @@ def generate_step(network: Network, carried: list) -> tuple:
 
 def write_wait(network: Network, writer: Writer) -> list:
     """t += τ, τ = −ln(u₀)/a₀. Returns the rows of A_0, …, A_(R−1); the last one is a₀."""
-    watched = dict.fromkeys(writer.rows[name] for _, name, _ in network.unguarded())
+    watched = dict.fromkeys(writer.rows[name] for _, name, _ in network.unguarded)
     for row in watched:
         writer.lines.append(f"np.minimum(low, {row}, out=low)")
     unsure, sums = network.unsure_laws(), []

@@ -10,8 +10,7 @@ Symbols: m → mean   C → covariance   ν → Network.nu   a = b + J·y → af
 """
 
 import numpy as np
-from scipy.integrate import solve_ivp
-from scipy.linalg import expm
+import scipy
 
 from expressions import degree, parse_expression
 from reaction_network import Network
@@ -50,7 +49,7 @@ def mean_field_path(network: Network, m: np.ndarray, now: float, marks: np.ndarr
 
     options = {"t_eval": np.unique(marks), "rtol": 1e-9, "atol": 1e-9}
     with np.errstate(all="ignore"):
-        result = solve_ivp(slope, (now, marks[-1]), m, "LSODA", **options)
+        result = scipy.integrate.solve_ivp(slope, (now, marks[-1]), m, "LSODA", **options)
     if not result.success or not np.isfinite(result.y).all():
         raise ValueError(
             f"the mean-field equation has no solution up to t = {marks[-1]:g}: {result.message}"
@@ -61,7 +60,7 @@ def mean_field_path(network: Network, m: np.ndarray, now: float, marks: np.ndarr
         raise ValueError(
             f"a law takes {network.species[below[0]]} below 0 in the mean-field equation"
         )
-    return result.y[:, np.searchsorted(result.t, marks)]
+    return np.maximum(result.y, 0)[:, np.searchsorted(result.t, marks)]  # −1e-10 is rounding
 
 
 # ---------------------------------------------------------------- exact moments of affine networks
@@ -106,7 +105,7 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
     for mark in sorted({*times, *(moment for moment, _ in network.timed if moment <= times[-1])}):
         key = float(f"{mark - now:.12g}")  # equal steps share one matrix exponential
         if key not in cache:
-            cache[key] = expm(matrix * key)
+            cache[key] = scipy.linalg.expm(matrix * key)
         z, now = cache[key] @ z, mark
         for moment, values in network.timed:
             for name, value in values.items() if moment == mark else ():

@@ -168,27 +168,33 @@ class Network:
             degree(parse_expression(law), names) <= 1 for law in self.laws
         )
 
+    def set_by_events(self) -> set:
+        return {name for _, values in (*self.timed, *self.triggers) for name in values}
+
     def moving(self) -> list:
         """Indices of the species that a reaction or an event changes."""
-        named = {name for _, values in (*self.timed, *self.triggers) for name in values}
-        return [i for i, name in enumerate(self.species) if self.nu[i].any() or name in named]
+        events = self.set_by_events()
+        return [i for i, name in enumerate(self.species) if self.nu[i].any() or name in events]
 
     def conservation_laws(self) -> list:
-        """A basis of the row vectors c with c·ν = 0, as text."""
+        """A basis of the row vectors c with c·ν = 0 that no event breaks, as text."""
         found, nu = [], self.nu
         independent = independent_species(nu)
         for i in sorted(set(range(len(self.species))) - set(independent)):
             weights = []
             if independent:
                 weights = -np.linalg.lstsq(nu[independent].T, nu[i], rcond=None)[0]
-            terms = [self.species[i]]
+            terms, members = [self.species[i]], {self.species[i]}
             for j, weight in zip(independent, weights, strict=False):
                 if abs(weight) > 1e-9:
                     size = "" if abs(abs(weight) - 1) < 1e-9 else f"{abs(weight):.4g} "
                     terms.append(f"{'-' if weight < 0 else '+'} {size}{self.species[j]}")
-            found.append(" ".join(terms))
+                    members.add(self.species[j])
+            if not members & self.set_by_events():
+                found.append(" ".join(terms))
         return found
 
+    @cached_property
     def unguarded(self) -> list:
         """(reaction, species, molecules it takes) where a law written by hand is not 0 although
         there are too few molecules, so that it may lead below zero. Tried at random counts."""
@@ -206,11 +212,29 @@ class Network:
                         found.append((text, name, needed))
         return found
 
+    def check_guards(self, states: np.ndarray, rates: np.ndarray) -> None:
+        """Raises ValueError where a law of `unguarded` is positive at states (S, n) that have too
+        few molecules for it, and says where. rates: (R, n)."""
+        for reaction, name, needed in self.unguarded:
+            r, i = self.reactions.index(reaction), self.species.index(name)
+            low = np.flatnonzero((states[i] <= needed - 1 + 1e-9) & (rates[r] > 1e-9))
+            if len(low):
+                counts = zip(self.species, states[:, low[0]].tolist(), strict=True)
+                reached = ", ".join(f"{name} = {count:g}" for name, count in counts)
+                raise ValueError(below_zero(reaction, name, needed, reached))
+
     def unsure_laws(self) -> list:
         """Indices of the laws whose form does not show that they are never negative."""
         trees = [parse_expression(law) for law in self.laws]
         pairs = zip(range(len(trees)), trees, self.custom, strict=True)
         return [r for r, tree, own in pairs if own and not surely_positive(tree, self.constants)]
+
+
+def below_zero(reaction: str, name: str, needed: int, reached: str) -> str:
+    return (
+        f"the law of '{reaction}' takes {name} below 0 (reached {reached}): "
+        f"multiply it by ({name} >= {needed})"
+    )
 
 
 def independent_species(nu: np.ndarray) -> list:

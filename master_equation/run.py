@@ -292,14 +292,14 @@ def plot_broken(curves: dict):
     t = curves["times"]
     left.plot(t, curves["bare Σp"], "C3")
     left.plot(t, curves["signed Σp"], "C0")
-    left.annotate("W̃ written down freely", (2.2, np.interp(2.2, t, curves["bare Σp"])), color="C3")
-    left.annotate("W̃ built from any W", (0.1, 1), (0.1, 1.05), color="C0")
+    left.text(0.05, 0.85, "W̃ written down freely", color="C3", transform=left.transAxes)
+    left.text(0.4, 0.1, "W̃ built from any W", color="C0", transform=left.transAxes)
     left.set(xlabel="time", ylabel="total probability Σp")
     right.plot(t, curves["signed p(0)"], "C3")
     right.plot(t, curves["positive p(0)"], "C0")
     right.axhline(0, color="k", lw=0.7)
-    right.annotate("one W(x,y) < 0", (1.2, np.interp(1, t, curves["signed p(0)"])), color="C3")
-    right.annotate("W ≥ 0", (1.8, np.interp(1.5, t, curves["positive p(0)"])), color="C0")
+    right.text(0.45, 0.2, "one W(x,y) < 0", color="C3", transform=right.transAxes)
+    right.text(0.7, 0.8, "W ≥ 0", color="C0", transform=right.transAxes)
     right.set(xlabel="time", ylabel="probability of state 0, from state 1")
     return figure
 

@@ -14,10 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from scipy.linalg import eigh_tridiagonal, expm
-from scipy.sparse import coo_array, csr_array, eye_array
-from scipy.sparse.csgraph import breadth_first_order
-from scipy.sparse.linalg import expm_multiply
 
 from reaction_network import Network, independent_species
 from stochastic_simulation import simulate
@@ -31,7 +27,8 @@ LARGEST_BOX = 6_000_000  # states looked at before unreachable ones are dropped,
 class StateSpace:
     network: Network
     states: np.ndarray  # (S, N) counts
-    generator: csr_array  # W̃ (N, N): column = from, row = to; its column sums are minus what leaks
+    generator: object  # W̃, a scipy.sparse.csr_array (N, N): column = from, row = to; its column
+    # sums are minus what leaves the space
     leaks: np.ndarray  # (S, N) rate of leaving by each species' limit
     start: np.ndarray  # (N,) p(0)
     limits: dict
@@ -147,7 +144,9 @@ def build(network: Network, limits: dict) -> StateSpace:
         above = afters[r][:, reached] > box.highest[:, None]
         leaks += np.where((to < 0) & above, rate, 0)
     places = np.concatenate(arrivals), np.concatenate(origins)
-    generator = coo_array((np.concatenate(values), places), shape=(len(reached),) * 2).tocsr()
+    generator = scipy.sparse.coo_array(
+        (np.concatenate(values), places), shape=(len(reached),) * 2
+    ).tocsr()
     p = np.zeros(len(reached))
     p[new[start]] = 1
     return StateSpace(network, states[:, reached], generator, leaks, p, limits)
@@ -167,32 +166,24 @@ def reachable(box: Box, network: Network, rates, targets: list, start: int) -> n
         edges.append((everything[to >= 0], to[to >= 0]))
     origin, arrival = (np.concatenate(part) for part in zip(*edges, strict=True))
     ones = np.ones(len(origin), dtype=np.int8)
-    graph = coo_array((ones, (origin, arrival)), shape=(size, size)).tocsr()
-    return np.sort(breadth_first_order(graph, start, return_predecessors=False))
+    graph = scipy.sparse.coo_array((ones, (origin, arrival)), shape=(size, size)).tocsr()
+    return np.sort(
+        scipy.sparse.csgraph.breadth_first_order(graph, start, return_predecessors=False)
+    )
 
 
 def check_laws(network: Network, states: np.ndarray, rates: np.ndarray) -> None:
     """Raises ValueError where a rate is negative or leads below zero, and says where."""
 
-    def place(i):
-        counts = zip(network.species, states[:, i].tolist(), strict=True)
-        return ", ".join(f"{name} = {count}" for name, count in counts)
-
     bad = np.flatnonzero(~((rates >= -1e-9) & (rates < np.inf)).all(axis=0))
     if len(bad):
-        raise ValueError(f"a rate is negative or not finite at {place(bad[0])}")
-    for reaction, name, needed in network.unguarded():
-        r, i = network.reactions.index(reaction), network.species.index(name)
-        low = np.flatnonzero((states[i] < needed) & (rates[r] > 0))
-        if len(low):
-            raise ValueError(
-                f"the law of '{reaction}' takes {name} below 0 (reached {place(low[0])}): "
-                f"multiply it by ({name} >= {needed})"
-            )
+        counts = dict(zip(network.species, states[:, bad[0]].tolist(), strict=True))
+        raise ValueError(f"a rate is negative or not finite at {counts}")
+    network.check_guards(states, rates)
 
 
 # ---------------------------------------------------------------- p(t)
-def uniformisation(generator: csr_array, p: np.ndarray, duration: float) -> np.ndarray:
+def uniformisation(generator, p: np.ndarray, duration: float) -> np.ndarray:
     """p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0), all terms ≥ 0: no cancellation, any accuracy."""
     rate = float(-generator.diagonal().min())
     mean = rate * duration
@@ -200,7 +191,7 @@ def uniformisation(generator: csr_array, p: np.ndarray, duration: float) -> np.n
         return p
     weights = scipy.stats.poisson.pmf(np.arange(int(mean + 10 * np.sqrt(mean) + 40)), mean)
     weights /= weights.sum()
-    step = csr_array(eye_array(len(p), format="csr") + generator / rate)
+    step = scipy.sparse.csr_array(scipy.sparse.eye_array(len(p), format="csr") + generator / rate)
     total = np.zeros_like(p)
     for weight in weights:
         if weight > 1e-20:
@@ -209,7 +200,7 @@ def uniformisation(generator: csr_array, p: np.ndarray, duration: float) -> np.n
     return total
 
 
-def symmetrise(generator: csr_array) -> tuple | None:
+def symmetrise(generator) -> tuple | None:
     """(diagonal, off-diagonal, ln stationary weights) of a reversible birth–death chain.
 
     None for anything else."""
@@ -228,7 +219,7 @@ def amplification(log_weights: np.ndarray, p: np.ndarray) -> float:
     return 0.5 * (log_weights.max() - log_weights[p > 1e-16].min())
 
 
-def eigen(generator: csr_array, p: np.ndarray, durations: np.ndarray) -> np.ndarray:
+def eigen(generator, p: np.ndarray, durations: np.ndarray) -> np.ndarray:
     """p at all durations at once, (T, N): W̃ = D^(1/2) S D^(−1/2), S symmetric and tridiagonal,
     D the stationary weights. Raises ValueError."""
     parts = symmetrise(generator)
@@ -238,7 +229,7 @@ def eigen(generator: csr_array, p: np.ndarray, durations: np.ndarray) -> np.ndar
     if amplification(log_weights, p) > 300:
         raise ValueError("method eigen loses all digits from this start: use uniformisation")
     root = np.exp(0.5 * (log_weights - log_weights.max()))
-    values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
+    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, off_diagonal)
     weights = vectors.T @ np.where(p > 0, p / np.maximum(root, 1e-300), 0)
     found = (np.exp(np.outer(durations, values)) * weights) @ vectors.T * root
     return np.maximum(found, 0)  # rounding, not a bias
@@ -266,11 +257,11 @@ def advance(space: StateSpace, p: np.ndarray, durations: np.ndarray, method: str
                 )
             p = uniformisation(space.generator, p, duration)
         elif method == "expm_multiply":
-            p = expm_multiply(space.generator * duration, p) if duration else p
+            p = scipy.sparse.linalg.expm_multiply(space.generator * duration, p) if duration else p
         else:
             key = float(f"{duration:.12g}")  # equal steps share one matrix exponential
             if key not in cache:
-                cache[key] = expm(space.generator.toarray() * duration)
+                cache[key] = scipy.linalg.expm(space.generator.toarray() * duration)
             p = cache[key] @ p
         found.append(p)
     return found

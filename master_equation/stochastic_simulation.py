@@ -19,7 +19,7 @@ import numpy as np
 
 from expressions import names_in
 from generated_step import compile_step
-from reaction_network import Network, independent_species
+from reaction_network import Network, below_zero, independent_species
 
 CHUNK = 4096  # trajectories that share a random stream; their work rows stay in a level-2 cache
 MOST_VALUES = 1 << 17  # different values of an output for which a distribution is kept
@@ -69,7 +69,7 @@ class Simulator:
         self.derived = [i for i in order if i not in self.carried]
         carried_nu, derived_nu = network.nu[self.carried], network.nu[self.derived]
         self.weights = np.linalg.lstsq(carried_nu.T, derived_nu.T, rcond=None)[0].T
-        self.watched = bool(network.unguarded() or network.unsure_laws())
+        self.watched = bool(network.unguarded or network.unsure_laws())
         self.wait, self.fire, self.buffers = compile_step(network, self.carried)
 
     def run(self, times, n: int, rng, max_steps: int, deadline: float) -> tuple:
@@ -161,11 +161,8 @@ class Simulator:
         if sound.all():
             return
         state = self.describe(x[:, np.flatnonzero(~sound)[0]])
-        for reaction, name, needed in self.network.unguarded():
-            raise ValueError(
-                f"the law of '{reaction}' takes {name} below 0 (reached {state}): "
-                f"multiply it by ({name} >= {needed})"
-            )
+        for reaction, name, needed in self.network.unguarded:
+            raise ValueError(below_zero(reaction, name, needed, state))
         raise ValueError(
             f"simulation reached {state}, where a law or a count is negative or not a number"
         )

@@ -37,8 +37,10 @@ def jacobian(network: Network, y: np.ndarray) -> np.ndarray:
 
 
 def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> np.ndarray:
-    """y' of all trajectories y (S, n), whether or not it is below zero."""
+    """y' of all trajectories y (S, n), whether or not it is below zero. Raises ValueError."""
     nu, rates = network.nu, np.maximum(network.propensities(y), 0)
+    if any(network.custom):
+        network.check_guards(y, rates)
     new = y + nu @ rng.poisson(rates * tau)
     if not share:
         return new
@@ -68,8 +70,7 @@ def leap_within(network: Network, y, tau: float, share: float, rng, halvings: in
     if not below.any():
         return np.maximum(new, 0), 0
     if halvings == MOST_HALVINGS:
-        name = network.species[np.flatnonzero((new < -1e-9).any(axis=1))[0]]
-        raise ValueError(f"a law takes {name} below 0: multiply it by ({name} > 0)")
+        raise ValueError("tau-leaping finds no leap that stays above zero")
     part, halved = y[:, below], int(below.sum())
     for _ in range(2):
         part, more = leap_within(network, part, tau / 2, share, rng, halvings + 1)

@@ -1,113 +1,149 @@
-"""The community's suite of exact models (DSMTS): the equation's solver and the simulation against its published tables.
+"""The community's suite of exact models (DSMTS), solved and simulated, against its own tables.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
-Run:     python master_equation/dsmts.py                       (--full adds the two heavy models to the simulation)
-Time:    20 s on 2 cores (AMD EPYC 2.6 GHz), 0.2 GB; --full 3 minutes
-
-39 models with mean and standard deviation at t = 0…50 (Evans, Gillespie, Wilkinson, Bioinformatics 24:285, 2008).
-Solvers: published values to 1e-6. Simulation of n ≥ 10,000 trajectories, at every time and output with mean μ and sd σ:
-    Z = √n (X̄ − μ)/σ in ±3,   Y = √(n/2) (S²/σ² − 1) in ±5 with S² about the true mean.
-Its guide: of a correct simulator expect 2 or 3 misses of Z and 5 or 6 of Y over the whole suite, model 001-03 (skewed)
-missing Y by itself.
-
-Symbols: X̄ → mean   S² → about_true_mean   μ, σ → published (without the files: the exact solver's own values)
-Differs from the article: it has no models.
+Run:     python data/download.py dsmts
+         python tests/master_equation_dsmts.py          (--full: the two heavy models too)
+39 models with mean and standard deviation at t = 0…50 (Evans, Gillespie, Wilkinson 2008), read
+from the suite's own files (.mod, SBML in shorthand) and rewritten in the text form.
+Solvers: published values to 1e-6. Simulation of n ≥ 10,000 trajectories, at every time and output
+with mean μ and sd σ:   Z = √n (X̄ − μ)/σ in ±3,   Y = √(n/2) (S²/σ² − 1) in ±5, S² about μ.
+Its guide: of a correct simulator expect 2 or 3 misses of Z and 5 or 6 of Y over the whole suite,
+and more of Y in model 001-03, which is skewed.
+Symbols: X̄ → mean   S² → about_true_mean   μ, σ → published
 """
-import argparse
+
 import csv
-import json
-import os
-import platform
+import re
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "master_equation"))
+import cli
 from data.download import fetch
-from master_equation.moments import exact_moments
-from master_equation.networks import Network, parse_network
-from master_equation.state_space import build, lost, solve
-from master_equation.stochastic_simulation import simulate
+from moments import exact_moments
+from reaction_network import Network, parse_network
+from state_space import build, lost, solve
+from stochastic_simulation import simulate
 
-HERE = Path(__file__).resolve().parent
 TIMES = np.arange(51.0)
-HEAVY = ("001-05", "002-04")               # 10,000 molecules: nine tenths of all events
-SKEWED = "001-03"                          # the guide: fails Y at n = 10,000 by its skewness alone
-TOLERANCE = 1e-6                           # relative; the tables have seven digits
-LARGEST = 3250                             # states; larger models are left to the moment equations, exact for them
+HEAVY = ("001-05", "002-04")  # 10,000 molecules: nine tenths of all events
+SKEWED = "001-03"  # the guide: fails Y at n = 10,000 by its skewness alone
+TOLERANCE = 1e-6  # relative; the tables have seven digits
+LARGEST = 3250  # states; larger models are left to the moment equations, exact for them
 
-
-# ---------------------------------------------------------------- data
-def birth_death(birth="Lambda", death="Mu", n=100, lambda_="0.1", mu="0.11", more="", sink="0"):
-    return (f"species X = {n}\n{more}parameter Lambda = {lambda_}\nparameter Mu = {mu}\n"
-            f"X -> 2X : {birth}\nX -> {sink} : {death}")
-
-
-def immigration_death(alpha="10", mu="0.1", source="", sink="", more="", event=""):
-    return (f"species X = 0\n{more}parameter Alpha = {alpha}\nparameter Mu = {mu}\n"
-            f"{source} -> {source and source + ' +'} X : = Alpha\nX -> {sink} : Mu\n{event}")
-
-
-def dimerisation(p=100, k1="0.001", k2="0.01", event=""):
-    return (f"species P = {p}\nspecies P2 = 0\nparameter k1 = {k1}\nparameter k2 = {k2}\n"
-            f"2P -> P2 : = k1*P*(P-1)/2\nP2 -> 2P : k2\n{event}")
-
-
-def dimers(law):
-    return f"species P2 = 0\nparameter k1 = 0.001\nparameter k2 = 0.01\n0 -> P2 : = {law}\nP2 -> 0 : k2"
-
-
-def batches(size, mu):
-    return f"species X = 0\nparameter Alpha = 1\nparameter Mu = {mu}\n0 -> {size}X : Alpha\nX -> 0 : Mu"
-
-
-SINK, FIXED_SINK, SOURCE = "species Sink = 0\n", "constant Sink = 0\n", "constant Source = 0\n"
-MODELS = {   # name: (text, highest counts for the state space); a 'constant' is the suite's boundary species
-    "001-01": (birth_death(), {"X": 450}),
-    "001-02": (birth_death("0.1", "0.11"), {"X": 450}),
-    "001-03": (birth_death(lambda_="1", mu="1.1"), {"X": 2600}),
-    "001-04": (birth_death(n=10), {"X": 250}),
-    "001-05": (birth_death(n=10000), {"X": 12500}),
-    "001-06": (birth_death(more=FIXED_SINK, sink="Sink"), {"X": 450}),
-    "001-07": (birth_death(more=SINK, sink="Sink"), {"X": 450, "Sink": 900}),
-    "001-08": (birth_death(), {"X": 450}),
-    "001-09": (birth_death(), {"X": 450}),                                  # Cell = 2, but laws in counts
-    "001-10": (birth_death("= Lambda*X/1"), {"X": 450}),                    # laws in concentrations, Cell = 1
-    "001-11": (birth_death("= Lambda*X/2", "= Mu*X/2"), {"X": 450}),        # laws in concentrations, Cell = 2
-    "001-12": (birth_death("= Lambda*X*0.5*2"), {"X": 450}),
-    "001-13": (birth_death("= Lambda*X*0.5", lambda_="0.2"), {"X": 450}),
-    "001-14": (birth_death("= Lambda*X/2/0.5"), {"X": 450}),
-    "001-15": (birth_death("= Lambda*(X/2)/0.5"), {"X": 450}),
-    "001-16": (birth_death("= Lambda*X/(2/2)"), {"X": 450}),
-    "001-17": (birth_death("= Cell*Lambda*X", "= Cell*Mu*X", more="parameter Cell = 1\n"), {"X": 450}),
-    "001-18": (birth_death("= Cell*Lambda*X", "= Cell*Mu*X", more="parameter Cell = 0.5\n"), {"X": 450}),
-    "001-19": (birth_death(more="observe y = 2*X\n"), {"X": 450}),
-    "002-01": (immigration_death("1"), {"X": 60}),
-    "002-02": (immigration_death(), {"X": 220}),
-    "002-03": (immigration_death("5"), {"X": 150}),
-    "002-04": (immigration_death("1000"), {"X": 11000}),
-    "002-05": (immigration_death(source="Source", sink="Sink", more=SOURCE + FIXED_SINK), {"X": 220}),
-    "002-06": (immigration_death(source="Source", sink="Sink", more=SOURCE + SINK), {"X": 220, "Sink": 700}),
-    "002-07": (immigration_death(source="Source", sink="Sink", more=SOURCE + FIXED_SINK), {"X": 220}),
-    "002-08": (immigration_death("1"), {"X": 60}),
-    "002-09": (immigration_death("1", event="at 25: X = 50"), {"X": 110}),
-    "002-10": (immigration_death("1", event="at 22.5: X = 20"), {"X": 80}),
-    "003-01": (dimerisation(), {"P": 100, "P2": 50}),
-    "003-02": (dimerisation(1000, "0.0002", "0.004"), {"P": 1000, "P2": 500}),
-    "003-03": (dimerisation(event="at 25: P = 100, P2 = 0"), {"P": 100, "P2": 50}),
-    "003-04": (dimerisation(event="when P2 > 30: P = 100, P2 = 0"), {"P": 100, "P2": 50}),
-    "003-05": (dimers("0.5*k1*(100-2*P2)*(99-2*P2)"), {"P2": 50}),
-    "003-06": (dimers("k1*(100-2*P2)*(100-2*P2-1)/2"), {"P2": 50}),
-    "003-07": (dimers("k1*(100-2*P2)*((100-2*P2)-1)/2"), {"P2": 50}),
-    "004-01": (batches(5, 0.2), {"X": 130}),
-    "004-02": (batches(10, 0.4), {"X": 190}),
-    "004-03": (batches(100, 4), {"X": 1600}),
+LIMITS = {  # highest counts for the state space
+    "001-01": {"X": 450},
+    "001-03": {"X": 2600},
+    "001-04": {"X": 250},
+    "001-05": {"X": 12500},
+    "001-07": {"X": 450, "Sink": 900},
+    "002-01": {"X": 60},
+    "002-02": {"X": 220},
+    "002-03": {"X": 150},
+    "002-04": {"X": 11000},
+    "002-06": {"X": 220, "Sink": 700},
+    "002-08": {"X": 60},
+    "002-09": {"X": 110},
+    "002-10": {"X": 80},
+    "003-01": {"P": 100, "P2": 50},
+    "003-02": {"P": 1000, "P2": 500},
+    "003-03": {"P": 100, "P2": 50},
+    "003-04": {"P": 100, "P2": 50},
+    "003-05": {"P2": 50},
+    "003-06": {"P2": 50},
+    "003-07": {"P2": 50},
+    "004-01": {"X": 130},
+    "004-02": {"X": 190},
+    "004-03": {"X": 1600},
 }
+FAMILIES = {"001": 19, "002": 10, "003": 7, "004": 3}
+MODELS = [f"{family}-{k:02}" for family, size in FAMILIES.items() for k in range(1, size + 1)]
+
+
+def limits_of(model: str) -> dict:
+    """Variants of a model in other words keep to the limits of its family's usual one."""
+    usual = {"001": "001-01", "002": "002-02"}
+    return LIMITS.get(model) or LIMITS[usual[model[:3]]]
+
+
+def flags(parser):
+    full = "simulate the two heavy models too, solve all by states"
+    parser.add_argument("--full", action="store_true", help=full)
+    number = "trajectories of each model; the guide asks 10,000"
+    parser.add_argument("--trajectories", type=cli.between(1, 10**7), default=10_000, help=number)
+    workers = "worker processes; results do not depend on it"
+    parser.add_argument("--processes", type=cli.between(1, 1024), default=2, help=workers)
+    parser.add_argument("--seed", **cli.SEED)
+    parser.add_argument("--data-dir", **cli.DATA_DIR)
+
+
+# ---------------------------------------------------------------- the suite's files
+def translate(shorthand: str) -> str:
+    """A model in SBML-shorthand as text for parse_network.
+
+    Every law of the suite is written out, so that each becomes a law after an equals sign. Initial
+    concentrations (Cell:[X]=50) are counts over the compartment's size. Raises ValueError.
+    """
+    sections = {}
+    for line in shorthand.splitlines():
+        line = line.split("#")[0].strip()
+        if line.startswith("@") and not line.startswith("@r="):
+            lines = sections.setdefault(line.split(":")[0], [])
+        elif line and sections:
+            lines.append(line)
+    sizes = dict(
+        re.fullmatch(r"(\w+)(?:=(.+))?", part).groups() for part in sections["@compartments"]
+    )
+    sizes = {name: float(size or 1) for name, size in sizes.items()}
+    text = [f"parameter {name} = {size:g}" for name, size in sizes.items()]
+    rules = dict(rule.replace(" ", "").split("=") for rule in sections.get("@rules", []))
+    concentrations = {}
+    for line in sections["@species"]:
+        match = re.fullmatch(r"(\w+):(\[?)(\w+)\]?=([\d.e+-]+) *(\w*)", line)
+        if not match:
+            raise ValueError(f"cannot read the species '{line}'")
+        cell, bracket, name, value, kind = match.groups()
+        count = float(value) * (sizes[cell] if bracket else 1)
+        if "s" not in kind:  # laws see a concentration
+            concentrations[name] = cell
+        if name not in rules:
+            text.append(f"{'constant' if 'b' in kind else 'species'} {name} = {count:g}")
+    text += [f"parameter {line}" for line in sections.get("@parameters", [])]
+    text += [f"observe {name} = {law}" for name, law in rules.items()]
+    text += reactions_of(sections["@reactions"], concentrations)
+    for line in sections.get("@events", []):
+        when, settings = re.fullmatch(r"\w+ *= *(.+?) *: *(.+)", line).groups()
+        moment = re.fullmatch(r"t *>=? *(.+)", when)
+        event = f"at {moment[1]}" if moment else f"when {when}"
+        text.append(f"{event}: {settings.replace(';', ',')}")
+    return "\n".join(text)
+
+
+def reactions_of(lines: list, concentrations: dict) -> list:
+    """Reactions of the shorthand: @r=Name, then an equation, then a law with its parameters."""
+    text, equation = [], None
+    for line in lines:
+        if line.startswith("@r="):
+            equation = None
+        elif equation is None:
+            equation = line
+        else:
+            law, *local = (part.strip() for part in line.split(":"))
+            for part in local:
+                name, value = part.split("=")
+                law = re.sub(rf"\b{name.strip()}\b", f"({value})", law)
+            for name, cell in concentrations.items():
+                law = re.sub(rf"\b{name}\b", f"({name}/{cell})", law)
+            text.append(f"{equation} : = {law}")
+    return text
+
+
+def read_model(model: str, data_dir) -> Network:
+    path = fetch(f"dsmts-{model}-mod", data_dir)
+    return parse_network(translate(path.read_text(encoding="utf-8")))
 
 
 def read_table(path: Path) -> tuple:
@@ -115,24 +151,25 @@ def read_table(path: Path) -> tuple:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     names, cells = rows[0][1:], [row[1:] for row in rows[1:] if row]
-    values = dict(zip(names, np.array(cells, dtype=float).T))
-    places = [max(len(cell.partition(".")[2]) for cell in column) for column in zip(*cells)]
-    return values, dict(zip(names, places))
+    columns = list(zip(*cells, strict=True))
+    values = {name: np.array(column, float) for name, column in zip(names, columns, strict=True)}
+    places = [max(len(cell.partition(".")[2]) for cell in column) for column in columns]
+    return values, dict(zip(names, places, strict=True))
 
 
 def published(model: str, data_dir) -> tuple:
-    """((mean, sd), their printed digits), as published. Raises OSError if the files cannot be had."""
+    """((mean, sd), their printed digits), as published. Raises OSError."""
     tables = [read_table(fetch(f"dsmts-{model}-{kind}", data_dir)) for kind in ("mean", "sd")]
     return tuple(table for table, _ in tables), tuple(digits for _, digits in tables)
 
 
-# ---------------------------------------------------------------- method
+# ---------------------------------------------------------------- ours against theirs
 def solve_exactly(network: Network, limits: dict, largest: int) -> dict:
     """{solver: (means, sds)} by every exact solver that applies."""
     results = {}
     if network.affine():
         results["moments"] = exact_moments(network, TIMES)
-    size = np.prod([limits.get(s, 0) + 1.0 for s in network.species])
+    size = np.prod([limits.get(name, 0) + 1.0 for name in network.species])
     if size <= largest or not network.affine():
         space = build(network, limits)
         p, _ = solve(space, TIMES, "uniformisation")
@@ -141,16 +178,16 @@ def solve_exactly(network: Network, limits: dict, largest: int) -> dict:
 
 
 def relative_error(ours: tuple, theirs: tuple, digits: tuple = ({}, {})) -> float:
-    """Largest |ours − theirs| / |theirs| over outputs, times, mean and sd; absolute where theirs is 0. Differences of
-    at most half a unit of the last printed digit count as none (`digits`: digits after the point)."""
+    """Largest |ours − theirs| / |theirs| over outputs, times, mean and sd; absolute where theirs
+    is 0. Differences of at most half a unit of the last printed digit count as none (`digits`)."""
     worst = 0.0
-    for mine, table, places in zip(ours, theirs, digits):
+    for mine, table, places in zip(ours[:2], theirs, digits, strict=True):
         for name, values in table.items():
             if name in mine:
                 gap = np.abs(mine[name] - values)
                 gap[gap <= 0.5000001 * 10.0 ** -places.get(name, 99)] = 0
                 worst = max(worst, (gap / np.where(values == 0, 1, np.abs(values))).max())
-            elif np.any(values):   # a boundary species must stay at 0
+            elif np.any(values):  # a boundary species must stay at 0
                 return np.inf
     return float(worst)
 
@@ -158,12 +195,12 @@ def relative_error(ours: tuple, theirs: tuple, digits: tuple = ({}, {})) -> floa
 def score(result: dict, mean: dict, sd: dict) -> tuple:
     """(Z, Y): {output: (T,)} of a simulation against true mean and sd, NaN where sd is 0."""
     n, z, y = result["n"], {}, {}
-    for name in (name for name in mean if name in result["mean"]):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sigma = np.where(sd[name] > 1e-6, sd[name], np.nan)
-            z[name] = np.sqrt(n) * (result["mean"][name] - mean[name]) / sigma
-            about_true_mean = result["sd"][name] ** 2 + (result["mean"][name] - mean[name]) ** 2
-            y[name] = np.sqrt(n / 2) * (about_true_mean / sigma ** 2 - 1)
+    for name in [name for name in mean if name in result["mean"]]:
+        sigma = np.where(sd[name] > 1e-6, sd[name], np.nan)
+        off = result["mean"][name] - mean[name]
+        about_true_mean = result["sd"][name] ** 2 + off**2
+        z[name] = np.sqrt(n) * off / sigma
+        y[name] = np.sqrt(n / 2) * (about_true_mean / sigma**2 - 1)
     return z, y
 
 
@@ -171,136 +208,113 @@ def misses(values: dict, limit: float) -> int:
     return int(sum(np.sum(np.abs(v[~np.isnan(v)]) >= limit) for v in values.values()))
 
 
-# ---------------------------------------------------------------- figures
-def plot_scores(rows: dict) -> Figure:
-    """Z of every model (and output) at every time."""
-    labels = [f"{model} {name}" for model, (z, _) in rows.items() for name in z]
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(np.stack([values for z, _ in rows.values() for values in z.values()]), aspect="auto",
-                        cmap="RdBu",
-                        norm=TwoSlopeNorm(0, -5, 5), interpolation="nearest")
-    axes.set(xlabel="time", yticks=range(len(labels)),
-             title="Z of exact simulation against the suite; a miss is beyond ±3")
-    axes.set_yticklabels(labels, fontsize=6)
-    figure.colorbar(image, label="Z")
+def largest(values: dict) -> float:
+    return max(np.nanmax(np.abs(v)) for v in values.values() if not np.isnan(v).all())
+
+
+def check_solvers(solved: dict, truth: tuple, digits: tuple) -> dict:
+    found = {name: relative_error(values, truth, digits) for name, values in solved.items()}
+    plain = min(relative_error(values, truth) for values in solved.values())
+    found["plain_relative_error"] = plain
+    if len(solved) == 2:  # two solvers, two methods
+        found["solvers_differ"] = relative_error(solved["states"], solved["moments"])
+    if "states" in solved:
+        found["lost"] = solved["states"][2]
+    return found
+
+
+# ---------------------------------------------------------------- figure
+def plot_scores(rows: dict):
+    """A stripe for every model and output: Z of its 50 times, one dot each, at ±3 a line."""
+    stripes = [(model, values) for model, (z, _) in rows.items() for values in z.values()]
+    figure, axes = cli.subplots(height=4.5)
+    for place, (_, values) in enumerate(stripes):
+        missed = np.abs(values) >= 3
+        heights = np.full(len(values), place)
+        axes.scatter(heights[~missed], values[~missed], s=6, color="C0", alpha=0.35, lw=0)
+        axes.scatter(heights[missed], values[missed], s=22, color="C3")
+    families = [model[:3] for model, _ in stripes]
+    starts = [families.index(family) for family in FAMILIES]
+    axes.axhline(3, color="k", lw=0.8)
+    axes.axhline(-3, color="k", lw=0.8)
+    for start in starts[1:]:
+        axes.axvline(start - 0.5, color="0.8", lw=0.8)
+    names = ("birth–death", "immigration", "dimers", "batches")
+    labels = [f"{family}\n{name}" for family, name in zip(FAMILIES, names, strict=True)]
+    axes.set_xticks(starts, labels, ha="left")
+    axes.set(ylabel="Z of mean, a miss is beyond ±3", ylim=(-5, 5), xlabel="model")
+    axes.set_title("exact simulation against the suite's tables: misses in red")
     return figure
 
 
-# ---------------------------------------------------------------- command line
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="simulate the two heavy models too, solve all by states")
-    parser.add_argument("--trajectories", type=int, default=10_000,
-                        help="trajectories of each model; the guide asks 10,000")
-    parser.add_argument("--processes", type=int, default=2, help="worker processes; results do not depend on it")
-    add_house_flags(parser)
-    args = parser.parse_args(argv)
-    for name in ("trajectories", "processes"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
-    return args
+# ---------------------------------------------------------------- main
+def check_model(model: str, args, most_states: int, n: int, seed: int) -> tuple:
+    """(what came out, (Z, Y) of the simulation, or None if the model is too heavy)."""
+    network = read_model(model, args.data_dir)
+    truth, digits = published(model, args.data_dir)
+    found = check_solvers(solve_exactly(network, limits_of(model), most_states), truth, digits)
+    if model in HEAVY and not args.full:
+        return found, None
+    result = simulate(network, TIMES, n, seed, args.processes, block_size=4096)
+    z, y = score(result, *truth)
+    return found | {
+        "events": result["events"],
+        "z_misses": misses(z, 3),
+        "y_misses": misses(y, 5),
+        "largest_z": largest(z),
+        "largest_y": largest(y),
+    }, (z, y)
 
 
-def add_house_flags(parser: argparse.ArgumentParser) -> None:
-    """The four flags that every script of this repository takes."""
-    def seed(text: str) -> int:
-        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
-    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
-    parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
-
-
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
-                 started: float) -> dict:
-    """Write <out-dir>/<script>.json in one move and return what it holds."""
-    packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
-    results = {
-        "script": script, "quick": args.quick, "seed": args.seed,
-        "config": {key: str(value) if isinstance(value, Path) else value
-                   for key, value in vars(args).items() if key not in ("out_dir", "data_dir")},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "device": f"{os.cpu_count()} cores, {platform.machine()}", "seconds": round(time.perf_counter() - started, 1),
-        "metrics": metrics, "claims": claims, "figures": figures,
+def summary(models: dict, rows: dict, n: int) -> dict:
+    solvers = ("moments", "states")
+    best = [min(found[name] for name in solvers if name in found) for found in models.values()]
+    every = [found[name] for found in models.values() for name in solvers if name in found]
+    plain = [found["plain_relative_error"] for found in models.values()]
+    tests = [(~np.isnan(v)).sum() for z, _ in rows.values() for v in z.values()]
+    return {
+        "published_tables": "found",
+        "models": len(models),
+        "exact": {
+            "models_within_tolerance": sum(error <= TOLERANCE for error in best),
+            "tolerance": TOLERANCE,
+            "models_within_tolerance_not_counting_rounding": sum(e <= TOLERANCE for e in plain),
+            "largest_relative_error": max(every),
+            "by_moments": sum("moments" in found for found in models.values()),
+            "by_states": sum("states" in found for found in models.values()),
+        },
+        "simulation": {
+            "models": len(rows),
+            "trajectories": n,
+            "events": sum(found.get("events", 0) for found in models.values()),
+            "tests": int(sum(tests)),
+            "z_misses": sum(misses(z, 3) for z, _ in rows.values()),
+            "y_misses": sum(misses(y, 5) for model, (_, y) in rows.items() if model != SKEWED),
+            "y_misses_001_03": misses(rows[SKEWED][1], 5),
+        },
+        "by_model": models,
     }
-    path = args.out_dir / f"{script}.json"
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(results, ensure_ascii=False, indent=1, default=float) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    for claim in claims:
-        verdict = {True: "holds", False: "does NOT hold", None: "not measurable here"}[claim["holds"]]
-        print(f"{claim['id']} {verdict}: {claim['claim']} | article: {claim['expected']} | here: {claim['measured']}")
-    print(f"{'QUICK RUN, not results. ' if args.quick else ''}Wrote {path} in {results['seconds']} s")
-    return results
 
 
-def main(argv=None) -> dict:
-    started = time.perf_counter()
-    args = parse_args(argv)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    n, rows, models, absent, events = 500 if args.quick else args.trajectories, {}, {}, None, 0
-    largest = 3000 if args.quick else 10**6 if args.full else LARGEST
-    for index, (model, (text, limits)) in enumerate(MODELS.items()):
-        network = parse_network(text)
-        solved = solve_exactly(network, limits, largest)
-        best = solved.get("moments", solved.get("states"))
-        truth, models[model] = best, {}
-        if absent is None:
-            try:
-                truth, digits = published(model, args.data_dir)
-                models[model] |= {solver: relative_error(values, truth, digits) for solver, values in solved.items()}
-                models[model]["plain_relative_error"] = min(relative_error(values, truth) for values in solved.values())
-            except OSError as error:
-                absent = str(error).splitlines()[0].removesuffix(" Tried:")
-                print(f"published tables not at hand ({absent}); the exact solver's values stand in for them")
-        if len(solved) == 2:   # two solvers, two methods
-            models[model]["solvers_differ"] = relative_error(solved["states"], solved["moments"])
-        if "states" in solved:
-            models[model]["lost"] = solved["states"][2]
-        if args.full or model not in HEAVY:
-            result = simulate(network, TIMES, n, args.seed + index, args.processes, block_size=4096)
-            rows[model] = score(result, *truth[:2])
-            events += result["events"]
-            z, y = rows[model]
-            models[model] |= {"events": result["events"], "z_misses": misses(z, 3), "y_misses": misses(y, 5),
-                              "largest_z": max(np.nanmax(np.abs(v)) for v in z.values() if not np.isnan(v).all()),
-                              "largest_y": max(np.nanmax(np.abs(v)) for v in y.values() if not np.isnan(v).all())}
-        print(f"{model}: " + ", ".join(f"{k} {v:.3g}" for k, v in models[model].items()))
-    best_errors = {m: min(v[s] for s in ("moments", "states") if s in v) for m, v in models.items()
-                   if "moments" in v or "states" in v}
-    every = [v[s] for v in models.values() for s in ("moments", "states") if s in v]
-    metrics = {"published_tables": absent or "found", "models": len(models),
-               "exact": {"models_within_tolerance": sum(e <= TOLERANCE for e in best_errors.values()),
-                         "tolerance": TOLERANCE,
-                         "models_within_tolerance_not_counting_rounding": sum(
-                             v.get("plain_relative_error", 1) <= TOLERANCE for v in models.values()),
-                         "largest_relative_error": max(every, default=None),
-                         "by_moments": sum("moments" in v for v in models.values()),
-                         "by_states": sum("states" in v for v in models.values())},
-               "simulation": {"models": len(rows), "trajectories": n, "events": events,
-                              "tests": int(sum((~np.isnan(v)).sum() for z, _ in rows.values() for v in z.values())),
-                              "z_misses": sum(misses(z, 3) for z, _ in rows.values()),
-                              "y_misses": sum(misses(y, 5) for m, (_, y) in rows.items() if m != SKEWED),
-                              "y_misses_001_03": misses(rows[SKEWED][1], 5)},
-               "by_model": models}
-    found = metrics["simulation"]
-    exact = (f"{metrics['exact']['models_within_tolerance']} of {len(models)} models within {TOLERANCE:g}"
-             if not absent else "nothing to compare with (python data/download.py dsmts)")
-    print(f"exact: {exact}; simulation: {found['z_misses']} Z and {found['y_misses']} Y misses of {found['tests']} "
-          f"each, and {found['y_misses_001_03']} Y in {SKEWED}")
-    figures = ["dsmts_scores.png"]
-    plot_scores(rows).savefig(args.out_dir / figures[0], dpi=150)
-    return save_results(args, "dsmts", metrics, [], figures, started)
+def main(args):
+    n = 500 if args.quick else args.trajectories
+    most_states = 3000 if args.quick else 10**6 if args.full else LARGEST
+    rows, models = {}, {}
+    for index, model in enumerate(MODELS):
+        models[model], scores = check_model(model, args, most_states, n, args.seed + index)
+        if scores:
+            rows[model] = scores
+        found = ", ".join(f"{key} {value:.3g}" for key, value in models[model].items())
+        print(f"{model}: {found}", flush=True)
+    metrics = summary(models, rows, n)
+    exact, drawn = metrics["exact"], metrics["simulation"]
+    print(
+        f"exact: {exact['models_within_tolerance']} of {len(models)} models within {TOLERANCE:g}; "
+        f"simulation: {drawn['z_misses']} Z and {drawn['y_misses']} Y misses of {drawn['tests']} "
+        f"each, and {drawn['y_misses_001_03']} Y in {SKEWED}"
+    )
+    return metrics, [], {"dsmts_scores": plot_scores(rows)}
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli.run(main, flags)
