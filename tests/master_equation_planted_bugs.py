@@ -137,7 +137,8 @@ def main(args):
         bug: any(result["share_missed"] > 0.2 for result in row.values())
         for bug, row in table.items()
     }
-    metrics = {"trajectories": n, "caught": caught, "table": table}
+    number = sum(caught.values())
+    metrics = {"trajectories": n, "bugs_caught": number, "caught": caught, "table": table}
     return metrics, [], {"planted_bugs_power": plot_power(table)}
 
 
