@@ -9,11 +9,15 @@ Elsewhere ⟨a(y)⟩ ≠ a(⟨y⟩); the mean-field equation dm/dt = ν a(m) ign
 Symbols: m → mean   C → covariance   ν → Network.nu   a = b + J·y → affine_parts
 """
 
+import itertools
+
 import numpy as np
 import scipy
 
 from expressions import degree, parse_expression
 from reaction_network import Network
+
+MOST_EVALUATIONS = 300_000  # of the slope: ten seconds, many times what a smooth solution takes
 
 
 # ---------------------------------------------------------------- mean field
@@ -42,9 +46,13 @@ def mean_field_path(network: Network, m: np.ndarray, now: float, marks: np.ndarr
     """m at `marks` ≥ now, (S, len(marks)), where no event is between."""
     if marks[-1] <= now:
         return np.repeat(m[:, None], len(marks), axis=1)
-    nu = network.nu
+    nu, evaluations = network.nu, itertools.count()
 
     def slope(_, y):
+        if next(evaluations) == MOST_EVALUATIONS:
+            raise ValueError(
+                f"the mean-field equation has no solution up to t = {marks[-1]:g}: it runs away"
+            )
         return nu @ network.propensities(y[:, None], large_numbers=True)[:, 0]
 
     options = {"t_eval": np.unique(marks), "rtol": 1e-9, "atol": 1e-9}

@@ -100,7 +100,8 @@ class Network:
     species: tuple
     initial: tuple  # one count per species
     reactions: tuple  # the text of each reaction
-    changes: tuple  # ν, one row per species, one column per reaction
+    needs: tuple  # molecules on the left, one row per species, one column per reaction
+    changes: tuple  # ν in the same form: molecules on the right minus those on the left
     laws: tuple  # a_r as an expression of species and constants
     rate_laws: tuple  # the same for large numbers: powers in place of falling products
     custom: tuple  # True where the law was written by hand
@@ -131,6 +132,16 @@ class Network:
         for name, text in self.observables.items():
             named[name] = self.evaluate(text, states) + 0 * states[0]
         return named
+
+    @cached_property
+    def residues(self) -> list:
+        """(reaction, species, molecules that its last firing leaves), as 1 of 2X -> X."""
+        return [
+            (r, i, self.needs[i][r] + change)
+            for i, row in enumerate(self.changes)
+            for r, change in enumerate(row)
+            if change < 0 < self.needs[i][r] + change
+        ]
 
     # ------------------------------------------------------------ events
     def set_counts(self, states: np.ndarray, values: dict, where=True) -> np.ndarray:
@@ -368,6 +379,7 @@ class ModelReader:
             species=tuple(self.counts),
             initial=tuple(self.counts.values()),
             reactions=lines,
+            needs=tuple(tuple(left.get(name, 0) for left in lefts) for name in self.counts),
             changes=tuple(
                 tuple(right.get(name, 0) - left.get(name, 0) for left, right in sides)
                 for name in self.counts

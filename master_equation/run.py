@@ -52,7 +52,7 @@ def column_sums(generator: np.ndarray) -> np.ndarray:
 
 
 def constrain(rates: np.ndarray) -> np.ndarray:
-    """W̃ = W − diag(column sums of W), from any W (step 5)."""
+    """W̃(x,y) = W(x,y) − δ(x−y) ∫ W(z,y) dz, from any W (step 5)."""
     return rates - np.diag(rates.sum(axis=0))
 
 

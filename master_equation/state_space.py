@@ -1,8 +1,8 @@
 """The master equation itself, on a truncated state space that counts what it loses.
 
 Article: 从马尔科夫过程到主方程(推导过程) https://kexue.fm/archives/4598
-dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost, so
-1 − Σp bounds the error of every probability (finite state projection, Munsky and Khammash 2006).
+dp/dt = W̃·p, W̃ = W − diag(column sums of W). Transitions that leave the truncated space are lost,
+so 1 − Σp bounds the error of every probability (finite state projection, Munsky and Khammash 2006).
 
 Symbols: W̃ → StateSpace.generator   p → (T, N) rows of `solve`   Λ → rate, the largest exit rate
 Methods: uniformisation p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0); eigen-decomposition of

@@ -192,32 +192,37 @@ def record_until(records, species, lanes, first, last, values) -> None:
 
 # ---------------------------------------------------------------- many chunks, and their summary
 def simulate_chunks(network, times, chunks, seed, keep, histograms, max_steps, deadline) -> list:
-    """Run chunks [(index, size), …]; a dictionary of sums, histograms and states for each."""
+    """Run chunks [(index, size), …]; `reduce` of each."""
     simulator, parts = Simulator(network), []
     for index, size in chunks:
         sequence = np.random.SeedSequence(seed, spawn_key=(index,))
         rng = np.random.Generator(np.random.SFC64(sequence))
         with np.errstate(all="ignore"):
             states, events = simulator.run(times, size, rng, max_steps, deadline)
-            outputs = network.outputs(states.swapaxes(0, 1))  # name: (T, n)
-            means = {name: values.mean(axis=-1) for name, values in outputs.items()}
-            parts.append(
-                {
-                    "n": size,
-                    "events": events,
-                    "sum": {name: values.sum(axis=-1) for name, values in outputs.items()},
-                    "mean": means,
-                    "squares": {  # about the chunk's own mean: no cancellation
-                        name: np.square(values - means[name][:, None]).sum(axis=-1)
-                        for name, values in outputs.items()
-                    },
-                    "histograms": {name: histogram(values) for name, values in outputs.items()}
-                    if histograms
-                    else {},
-                    "states": whole(states) if keep else None,
-                }
-            )
+            part = reduce(network, states, histograms)
+        part["states"] = whole(states) if keep else None
+        parts.append(part | {"n": size, "events": events})
     return parts
+
+
+def reduce(network: Network, states: np.ndarray, histograms: bool) -> dict:
+    """Sums, squares about the mean and histograms of each output at `states` (T, S, n).
+
+    Squares about the chunk's own mean do not cancel; neither do sums of populations of thousands of
+    millions, which are counted from where they start (`shift`).
+    """
+    start = network.outputs(np.array(network.initial, dtype=float))
+    part = {"shift": {}, "sum": {}, "squares": {}, "histograms": {}}
+    for name, values in network.outputs(states.swapaxes(0, 1)).items():  # (T, n)
+        shift = float(start[name]) if abs(start[name]) > 2**31 else 0.0
+        off = values - shift if shift else values
+        part["shift"][name] = shift
+        part["sum"][name] = off.sum(axis=-1)
+        middle = off.mean(axis=-1)[:, None]
+        part["squares"][name] = np.square(off - middle).sum(axis=-1)
+        if histograms:
+            part["histograms"][name] = histogram(values)
+    return part
 
 
 def whole(states: np.ndarray) -> np.ndarray:
@@ -249,15 +254,16 @@ def histogram(values: np.ndarray) -> tuple | None:
 
 
 def join_histograms(parts: list) -> tuple | None:
-    """One histogram of several."""
-    if None in [None if part is None else 0 for part in parts]:
+    """One histogram of several; None if one of them is None, or too many values differ."""
+    if any(part is None for part in parts):
         return None
     found = np.unique(np.concatenate([values for values, _ in parts]))
-    if (found == np.rint(found)).all() and found[-1] - found[0] < MOST_VALUES:
+    rows, width = len(parts[0][1]), found[-1] - found[0]
+    if (found == np.rint(found)).all() and width < MOST_CELLS / rows:
         found = np.arange(found[0], found[-1] + 1)
-    if len(found) > MOST_VALUES:
+    elif len(found) > MOST_VALUES:
         return None
-    counts = np.zeros((len(parts[0][1]), len(found)), dtype=np.int64)
+    counts = np.zeros((rows, len(found)), dtype=np.int64)
     for values, part in parts:
         counts[:, np.searchsorted(found, values)] += part
     return found, counts
@@ -266,12 +272,13 @@ def join_histograms(parts: list) -> tuple | None:
 def summarise(parts: list, n: int) -> dict:
     """Means, standard deviations, histograms and states of all chunks."""
     mean, sd, histograms = {}, {}, {}
-    for name in parts[0]["sum"]:
-        mean[name] = sum(part["sum"][name] for part in parts) / n
-        squares = sum(
-            part["squares"][name] + part["n"] * (part["mean"][name] - mean[name]) ** 2
-            for part in parts
-        )
+    for name, shift in parts[0]["shift"].items():
+        middle = sum(part["sum"][name] for part in parts) / n
+        squares = 0.0
+        for part in parts:
+            gap = part["sum"][name] / part["n"] - middle
+            squares = squares + part["squares"][name] + part["n"] * gap**2
+        mean[name] = shift + middle if shift else middle
         sd[name] = np.sqrt(squares / n)
         if parts[0]["histograms"]:
             histograms[name] = join_histograms([part["histograms"][name] for part in parts])

@@ -6,9 +6,9 @@ K_r ~ Poisson(τ a_r(y)) jumps of each reaction, as if a stayed at a(y) througho
     explicit      y' = y + νK
     implicit      y' = y + ν(K − τa(y)) + τν a(y')            (stiff problems)
     trapezoidal   y' = y + ν(K − τa(y)/2) + τν a(y')/2
-A leap that would take a count below zero is not taken: the trajectory goes the same way in two
-leaps of half the length (Cao, Gillespie and Petzold 2005). Every leap adds multiples of columns of
-ν, so conservation laws hold.
+A leap that would take a count below zero, or 2X -> X below its last molecule, is not taken: the
+trajectory goes on in two leaps of half the length (Cao, Gillespie and Petzold 2005). Every leap
+adds multiples of columns of ν, so conservation laws hold.
 
 Symbols: τ → tau   K → jumps   ν → Network.nu
 Bias, exact: decay, explicit: mean y₀(1−cτ)^k; immigration–death at rest, variance/mean
@@ -36,14 +36,15 @@ def jacobian(network: Network, y: np.ndarray) -> np.ndarray:
     return np.stack(columns).transpose(2, 1, 0)
 
 
-def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> np.ndarray:
-    """y' of all trajectories y (S, n), whether or not it is below zero. Raises ValueError."""
+def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> tuple:
+    """(y' of all trajectories y (S, n), whether or not it can be reached, K). Raises ValueError."""
     nu, rates = network.nu, np.maximum(network.propensities(y), 0)
     if any(network.custom):
         network.check_guards(y, rates)
-    new = y + nu @ rng.poisson(rates * tau)
+    jumps = rng.poisson(rates * tau)
+    new = y + nu @ jumps
     if not share:
-        return new
+        return new, jumps
     # Newton's method for y' − share·τν a(y') = rest
     rest = new - share * tau * nu @ rates
     for _ in range(20):
@@ -52,7 +53,7 @@ def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> np.n
         change = np.linalg.solve(matrix, residual.T[..., None])[..., 0].T
         new = new - change
         if np.abs(change).max() < 1e-9 * (1 + np.abs(new).max()):
-            return new
+            return new, jumps
     raise ValueError(
         f"implicit tau-leaping did not converge with tau = {tau:g}: choose a smaller --tau"
     )
@@ -65,8 +66,10 @@ def leap_within(network: Network, y, tau: float, share: float, rng, halvings: in
             "tau-leaping ran away: a count passed 1e15; the model grows without bound, or choose "
             "a smaller --tau"
         )
-    new = leap(network, y, tau, share, rng)
+    new, jumps = leap(network, y, tau, share, rng)
     below = (new < -1e-9).any(axis=0)
+    for r, i, left in network.residues:
+        below |= (jumps[r] > 0) & (new[i] < left - 1e-9)
     if not below.any():
         return np.maximum(new, 0), 0
     if halvings == MOST_HALVINGS:

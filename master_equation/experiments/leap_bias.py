@@ -99,7 +99,8 @@ def plot_bias(kinds: dict, n: int):
         axes.plot(fine, theory[kind], color=color)
         error = 2 * np.sqrt(2 / n) * measured
         axes.errorbar(TAUS, measured, yerr=error, fmt="o", color=color, capsize=3)
-        place = {"xytext": (-60, 24 if kind == "implicit" else 10), "textcoords": "offset points", "ha": "right"}
+        height = 24 if kind == "implicit" else 10
+        place = {"xytext": (-60, height), "textcoords": "offset points", "ha": "right"}
         axes.annotate(kind, (fine[-1], theory[kind][-1]), color=color, **place)
     axes.set(xlabel="leap τ", ylabel="variance / mean at rest (exact: 1)")
     axes.set_title("immigration–death: lines are theory, points are measured ± 2 s.e.")
