@@ -298,7 +298,7 @@ def plot_broken(curves: dict):
     right.plot(t, curves["signed p(0)"], "C3")
     right.plot(t, curves["positive p(0)"], "C0")
     right.axhline(0, color="k", lw=0.7)
-    right.text(0.45, 0.2, "one W(x,y) < 0", color="C3", transform=right.transAxes)
+    right.text(0.3, 0.45, "one W(x,y) < 0", color="C3", transform=right.transAxes)
     right.text(0.7, 0.8, "W ≥ 0", color="C0", transform=right.transAxes)
     right.set(xlabel="time", ylabel="probability of state 0, from state 1")
     return figure
