@@ -165,8 +165,9 @@ def plot_functions(table: dict):
         axes.fill_between(x, -1, 2, where=np.abs(slope) < SATURATED, color="0.88", lw=0)
         axes.plot(x, evaluate(ACTIVATIONS[name], x), COLORS.get(name, "0.3"), lw=2.5)
         axes.plot(x, slope, "k:", lw=1.2)
-        axes.set(title=name, xlim=(-5, 5), ylim=(-0.6, 2), xlabel="x")
-        axes.text(-4.7, 1.7, f"{table[name]['saturated_fraction']:.0%} saturated")
+        share = table[name]["saturated_fraction"]
+        axes.set_title(f"{name}\n{share:.0%} saturated")
+        axes.set(xlim=(-5, 5), ylim=(-0.6, 2), xlabel="x")
     panels[0].set_ylabel("f (line), f ' (dots)")
     return figure
 

@@ -140,8 +140,8 @@ def plot_depth(depth: dict):
         axes.semilogy(layers, row["theory"] ** (len(norms) - layers), "k:", lw=1.5)
         axes.set_title(f"{name}\n× {row['factor']:.3f} a layer")
         axes.set(ylim=(1e-12, 1e12), yticks=[1e-12, 1e-6, 1, 1e6, 1e12])
-    figure.supxlabel("layer")
-    figure.supylabel("squared gradient ÷ that of the last layer")
+    figure.supxlabel("layer", fontsize=11)
+    figure.supylabel("squared gradient ÷ that of the last layer", fontsize=11)
     return figure
 
 
@@ -153,6 +153,7 @@ def plot_units(shares: dict, dead: list):
     left.bar_label(bars, fmt="%.0f %%", padding=3)
     left.invert_yaxis()
     left.set(xlabel="units with |f '| < 0.1 at the start, %", xlim=(0, 60))
+    lowest = -10.0  # the next label stands above this
     for rate in RATES:
         rows = [row for row in dead if row["rate"] == rate]
         epochs = [row["epoch"] for row in rows]
@@ -160,7 +161,8 @@ def plot_units(shares: dict, dead: list):
         sd = [100 * row["sd"] for row in rows]
         shade = str(0.75 - 0.25 * RATES.index(rate))
         right.errorbar(epochs, mean, sd, capsize=2, color=shade)
-        right.annotate(f" rate {rate:g}", (epochs[-1], mean[-1]), color=shade, va="center")
+        lowest = max(lowest + 5, mean[-1])
+        right.annotate(f" rate {rate:g}", (epochs[-1], lowest), color=shade, va="center")
     right.set(xlabel="epoch of SGD", ylabel="dead ReLU units, %", xlim=(0, 1.4 * epochs[-1]))
     return figure
 

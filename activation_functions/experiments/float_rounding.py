@@ -43,7 +43,10 @@ def flags(parser):
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
 
+import os
 import zipfile
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whose flush is the subject
 
 import numpy as np
 

@@ -29,21 +29,22 @@ from quiet_keras import keras
 
 
 def plot_gallery(table: dict):
-    """One panel per function: f (line), f' (dots), grey where |f'| < 0.1, a mark at the minimum."""
-    figure, panels = cli.subplots(6, 3, height=11, sharex=True, sharey=True)
+    """One panel per function: f (thick), f' (thin), grey where |f'| < 0.1, the minimum marked."""
+    figure, panels = cli.subplots(6, 3, height=8.5, sharex=True, sharey=True)
     x = np.linspace(-5, 5, 201)
     for axes, (name, function) in zip(panels.flat, ACTIVATIONS.items(), strict=True):
         row = table[name]
         slope = derivative(function, x)
         axes.fill_between(x, -1.2, 3, where=np.abs(slope) < SATURATED, color="0.88", lw=0)
         axes.plot(x, evaluate(function, x), COLORS.get(name, "0.3"), lw=2)
-        axes.plot(x, slope, "k:", lw=1)
+        axes.plot(x, slope, "k", lw=0.8)
         axes.set_title(f"{name}, {row['saturated_fraction']:.0%} saturated")
         if row["minimum"] is not None:
             axes.plot(row["minimum_at"], row["minimum"], "kv", ms=5)
         axes.set(xlim=(-5, 5), ylim=(-1.2, 3))
-    figure.supxlabel("x")
-    figure.supylabel("f (line), f ' (dots); grey: |f '| < 0.1; triangle: minimum")
+    figure.supxlabel("x", fontsize=11)
+    label = "f (thick), f ' (thin); grey: |f '| < 0.1; triangle: minimum"
+    figure.supylabel(label, fontsize=11)
     return figure
 
 

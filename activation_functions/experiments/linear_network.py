@@ -43,6 +43,8 @@ cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is impo
 import os
 import time
 
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whose flush is the subject
+
 import numpy as np
 
 from evolution import train_by_evolution
