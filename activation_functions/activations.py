@@ -3,11 +3,14 @@
 Article: 浅谈神经网络中激活函数的设计 https://kexue.fm/archives/4647
 
 Only keras.ops are used, so that TensorFlow, JAX and PyTorch (KERAS_BACKEND) run the same lines.
-A function takes a float tensor and returns one of the same shape.
+A function takes a float tensor and returns one of the same shape. Values and slopes keep their
+digits in the tails, have their limits at ±inf, and at a kink the slope of one side: that of the
+left, or of the middle piece of three, on every backend (a clip would split it in JAX).
 
 Symbols: σ → sigmoid   x·σ(βx) → swish   x·min(1, eˣ) → tick, the author's   ⊗ → glu and its kin
 """
 
+import functools
 import math
 
 import numpy as np
@@ -18,28 +21,41 @@ from quiet_keras import keras, ops
 # E f = 0 and E f² = 1 under N(0, 1) hold for these two
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
-# e^-1000 is 0 in every float: clamping here turns the -inf · 0 = NaN of x·σ(x) into its limit 0
-FLOOR = -1000.0
+FLOOR = -1000.0  # e^-1000 is 0 in every float
+CEILING = 1e30  # from here on x·σ(x) is x to the last digit
 SATURATED = 0.1  # "saturated": |f'(x)| below this
 
 
 # ---------------------------------------------------------------- functions of one input
-sigmoid = ops.sigmoid  # σ(x) = 1/(1 + e⁻ˣ)
-tanh = ops.tanh  # 2σ(2x) − 1
-relu = ops.relu  # max(x, 0)
+def sigmoid(x):
+    """σ(x) = 1/(1 + e⁻ˣ); on the right as 1 − σ(−x), whose slope keeps its digits there."""
+    return ops.where(x < 0, ops.sigmoid(x), 1.0 - ops.sigmoid(-x))
+
+
+def tanh(x):
+    """(eˣ − e⁻ˣ)/(eˣ + e⁻ˣ) = 2σ(2x) − 1; beyond ±1 by σ, for the digits of the slope."""
+    far = ops.sign(x) * (1.0 - 2.0 * ops.sigmoid(-2.0 * ops.abs(x)))
+    return ops.where(ops.abs(x) < 1.0, ops.tanh(x), far)
+
+
+def relu(x):
+    """max(x, 0)."""
+    return ops.relu(x)
 
 
 def leaky_relu(x, slope=0.01):
-    """max(x, slope·x) for slope < 1; PReLU is this function with `slope` trained."""
-    return ops.relu(x) + slope * ops.minimum(x, 0.0)
+    """x for x > 0, else slope·x; PReLU is this function with `slope` trained."""
+    return ops.where(x > 0, x, slope * x)
 
 
 def elu(x, alpha=1.0):
-    """x for x > 0, else α(eˣ − 1); expm1 keeps the digits that eˣ − 1 cancels near 0."""
-    return ops.relu(x) + alpha * ops.expm1(ops.minimum(x, 0.0))
+    """x for x > 0, else α(eˣ − 1); near 0 by expm1, which keeps the digits that eˣ − 1 cancels."""
+    low = ops.clip(x, FLOOR, 1.0)
+    return ops.where(x > 0, x, alpha * ops.where(x < -1, ops.exp(low) - 1.0, ops.expm1(low)))
 
 
 def selu(x):
+    """elu scaled to keep mean 0 and variance 1."""
     return SELU_SCALE * elu(x, SELU_ALPHA)
 
 
@@ -48,36 +64,52 @@ def softplus(x):
     return ops.softplus(x)
 
 
+def with_limits(function):
+    """`function` between FLOOR and CEILING, x itself above, and f(FLOOR), which is 0, below.
+
+    At -inf x·σ(x) is else -inf·0 = NaN, and at +inf its slope is.
+    """
+
+    @functools.wraps(function)
+    def limited(x, *parameters, **named):
+        inside = ops.clip(x, FLOOR, CEILING)
+        return ops.where(x > CEILING, x, function(inside, *parameters, **named))
+
+    return limited
+
+
+@with_limits
 def swish(x, beta=1.0):
-    """x·σ(βx), β a number or a trained tensor; the limit 0 at -inf."""
-    x = ops.maximum(x, FLOOR)
-    return x * ops.sigmoid(beta * x)
+    """x·σ(βx), β > 0 a number or a trained tensor."""
+    return x * sigmoid(beta * x)
 
 
+@with_limits
 def gelu(x):
-    """x·Φ(x), Φ the normal distribution function; exact, where the tanh form is off by 5e-4."""
-    x = ops.maximum(x, FLOOR)
-    return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
+    """x·Φ(x), Φ the normal distribution function: exact, and by erfc, as 1 + erf cancels left."""
+    return 0.5 * x * ops.erfc(-x * math.sqrt(0.5))
 
 
+@with_limits
 def mish(x):
     """x·tanh(softplus(x))."""
-    x = ops.maximum(x, FLOOR)
-    return x * ops.tanh(ops.softplus(x))
+    return x * tanh(softplus(x))
 
 
 def hard_sigmoid(x):
     """clip(x/6 + 1/2, 0, 1): Keras 3 and PyTorch; Keras 2 had x/5 + 1/2."""
-    return ops.clip(x / 6.0 + 0.5, 0.0, 1.0)
+    middle = x / 6.0 + 0.5
+    return ops.where(x < -3, 0.0, ops.where(x > 3, 1.0, middle))
 
 
 def hard_tanh(x):
-    return ops.clip(x, -1.0, 1.0)
+    """clip(x, −1, 1)."""
+    return ops.where(x < -1, -1.0, ops.where(x > 1, 1.0, x))
 
 
+@with_limits
 def hard_swish(x):
-    """x·hard_sigmoid(x); below -3 it is 0, so the floor changes nothing but -inf."""
-    x = ops.maximum(x, FLOOR)
+    """x·hard_sigmoid(x)."""
     return x * hard_sigmoid(x)
 
 
@@ -102,9 +134,9 @@ def tick_relu(x):
 
 
 def tick(x):
-    """The author's function, x·min(1, eˣ) = x·e^min(x, 0): eˣ never above 1, right at ±inf."""
-    x = ops.maximum(x, FLOOR)
-    return x * ops.exp(ops.minimum(x, 0.0))
+    """The author's function, x·min(1, eˣ): x for x > 0, else x·eˣ; also right at ±inf."""
+    low = ops.clip(x, -1000.0, 1.0)  # e^-1000 is 0, and eˣ on the right is not used
+    return ops.where(x > 0, x, low * ops.exp(low))
 
 
 # ---------------------------------------------------------------- gates
@@ -115,7 +147,7 @@ def bilinear(a, b):
 
 def glu(a, b):
     """a ⊗ σ(b); with a = b (tied weights) it is Swish."""
-    return a * ops.sigmoid(b)
+    return a * sigmoid(b)
 
 
 def reglu(a, b):

@@ -10,7 +10,7 @@ is one matrix product.
 import numpy as np
 from scipy.special import logsumexp
 
-from flushed import falling_rate, flush_emulated, initial_parameters
+from flushed import flush_emulated, initial_parameters
 from quiet_keras import keras, tf
 
 SIGMA = 0.2  # size of a perturbation of u
@@ -74,13 +74,15 @@ def train_by_evolution(train: tuple, steps: int, rng: np.random.Generator, watch
     x = train[0].reshape(len(train[0]), -1)
     y = train[1]
     variables = [keras.Variable(p) for p in initial_parameters(0.5, rng)]
-    optimizer = keras.optimizers.Adam(falling_rate(0.03 / steps**0.5, steps))
+    optimizer = keras.optimizers.Adam()
     optimizer.build(variables)
     update = tf.function(lambda *gradient: optimizer.apply(gradient, variables))
     for step in range(1, steps + 1):
         parameters = [variable.numpy() for variable in variables]
         chosen = rng.integers(0, len(x), BATCH)
         gradient = es_gradient(parameters, x[chosen], y[chosen], SIGMA, PAIRS, rng)
+        warm_up = min(1, step / 50)
+        optimizer.learning_rate = 0.03 / steps**0.5 * warm_up * (1 - (step - 1) / steps)
         update(*map(tf.constant, gradient))
         if step % max(1, steps // 25) == 0 or step == steps:
             watch([variable.numpy() for variable in variables], step * BATCH * PAIRS * 2)
