@@ -19,6 +19,8 @@ Differs from the article: it gives no number; a fourth form of x·min(1, eˣ) is
 
 import math
 
+import numpy as np
+
 import cli
 
 NAMES = ("sigmoid", "relu", "leaky_relu", "prelu_0.25", "swish", "tick")  # as the post has them
@@ -32,7 +34,7 @@ def flags(parser):
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
 
-# Keras is imported where it is first used, so that --help answers at once.
+# What needs Keras is imported in the functions that use it, so that --help answers at once.
 
 
 # ---------------------------------------------------------------- saturation
@@ -42,8 +44,6 @@ def saturation() -> dict:
     The article: σ is saturated almost everywhere; of ReLU half, of Swish the far negative side
     only. Under initial weights of mean 0, and under batch normalisation, u is about N(0, 1).
     """
-    import numpy as np
-
     from activations import ACTIVATIONS, SATURATED, derivative, describe
 
     x = np.linspace(-10, 10, 100_001)
@@ -88,8 +88,6 @@ def forms_of_tick() -> dict:
     naive      x·min(1, eˣ), as printed      max      max(x, x·e^-|x|), the post's safe form
     exp_min    x·e^min(x, 0), ours           relu     x + relu(x·e^-|x| − x), the post's second
     """
-    import numpy as np
-
     from activations import FORMS, derivative, evaluate
 
     edges = [-1e4, -1e3, 88.0, 89.0, 100.0, 1e4, 1e30, 3e38]
@@ -154,8 +152,6 @@ def short_comparison(data: tuple, seeds: range, epochs: int) -> dict:
 # ---------------------------------------------------------------- figures
 def plot_functions(table: dict):
     """The post's figures: f and f' of four functions; grey where |f'| < 0.1."""
-    import numpy as np
-
     from activations import ACTIVATIONS, COLORS, SATURATED, derivative, evaluate
 
     figure, panels = cli.subplots(1, 4, height=3, sharex=True, sharey=True)
@@ -174,8 +170,6 @@ def plot_functions(table: dict):
 
 def plot_tick():
     """The author's function beside Swish, and the gradients of its forms where eˣ overflows."""
-    import numpy as np
-
     from activations import ACTIVATIONS, COLORS, FORMS, derivative, evaluate
 
     figure, (left, right) = cli.subplots(1, 2, height=3.2)
@@ -199,8 +193,6 @@ def plot_tick():
 
 # ---------------------------------------------------------------- the post, step by step
 def main(args):
-    import numpy as np
-
     from quiet_keras import keras
     from tasks import load_small_digits
 

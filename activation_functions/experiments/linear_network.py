@@ -120,19 +120,15 @@ def judge(accuracies: dict) -> list:
 def plot_training(curves: dict, accuracies: dict):
     """Test accuracy against forward passes of one digit."""
     figure, axes = cli.subplots(height=4.2)
-    for method, points in curves.items():
+    lowest = {}  # x → where the next label there may stand
+    for method, points in sorted(curves.items(), key=lambda item: item[1][-1]["test"]):
         passes = [point["evaluations"] for point in points]
         test = [point["test"] for point in points]
         axes.semilogx(passes, test, ".-", color=COLORS[method])
-        below = method in ("backprop", "relu")
-        axes.annotate(
-            f"{method} {test[-1]:.3f}",
-            (passes[-1], test[-1]),
-            (6, -9 if below else 5),
-            textcoords="offset points",
-            color=COLORS[method],
-            va="center",
-        )
+        height = max(lowest.get(passes[-1], 0), test[-1])
+        lowest[passes[-1]] = height + 0.017
+        label = f"  {method} {test[-1]:.3f}"
+        axes.annotate(label, (passes[-1], height), color=COLORS[method], va="center")
     if "linear" in accuracies:
         axes.axhline(accuracies["linear"]["test"], color=COLORS["linear"], lw=1, ls=":")
     most = max(points[-1]["evaluations"] for points in curves.values())
