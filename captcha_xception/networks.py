@@ -42,7 +42,7 @@ PEAK_RATE = 1e-2  # highest learning rate of the compact network, at batches of 
 
 # ---------------------------------------------------------------- the compact network
 def convolve(x, filters: int, kernel=3, strides=1, padding="same", relu: bool = True):
-    """Convolution, batch normalisation, ReLU."""
+    """A convolution, then batch normalisation, then ReLU unless told otherwise."""
     x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x) if relu else x

@@ -47,7 +47,7 @@ def network_input(images: np.ndarray):
     """uint8 images (count, height, width, 3) → 50×120 pixels in [−1, 1], which Xception takes."""
     from networks import keras
 
-    small = keras.ops.image.resize(images, ARTICLE_SIZE)
+    small = keras.ops.image.resize(images.astype("float32"), ARTICLE_SIZE)
     return keras.applications.xception.preprocess_input(small)
 
 
@@ -64,8 +64,8 @@ def build_article(weights: str | None, length: int = 4, classes: int = 26):
     for _ in range(length):
         x = keras.layers.Dropout(0.5)(xception.output)
         letters.append(keras.layers.Dense(classes, activation="softmax")(x))
-    # the loss: the sum of four cross-entropies
     model = keras.Model(image, letters)
+    # the loss: the sum of four cross-entropies
     model.compile(optimizer="adam", loss=["sparse_categorical_crossentropy"] * length)
     return model
 
@@ -213,8 +213,12 @@ def check(args) -> None:
     """ValueError for flags that do not go together."""
     if args.weights == "imagenet" and args.model in ("compact", "cnn2016"):
         raise ValueError(f"--weights imagenet: there are none for --model {args.model}")
-    if args.model == "article" and (args.minutes or args.resume or args.bfloat16):
-        raise ValueError("--minutes, --resume, --bfloat16: --model xception has them, article not")
+    ours = ("minutes", "resume", "bfloat16", "learning_rate")
+    if args.model == "article" and any(getattr(args, name) for name in ours):
+        raise ValueError(
+            "--model article trains as the post does, without --minutes, --resume, --bfloat16 and "
+            "--learning-rate; --model xception has them"
+        )
     if args.quick:
         args.images = min(args.images, 64 if args.model == "article" else 2000)
         args.test_images = min(args.test_images, 200)
