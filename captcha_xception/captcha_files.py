@@ -7,8 +7,10 @@ here the names of a folder are looked at first, and a folder whose labels cannot
 Nothing here imports TensorFlow: a bad file is named at once.
 """
 
+import contextlib
 import hashlib
 import json
+import re
 import statistics
 import sys
 import warnings
@@ -18,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 LABEL_PARTS = ("auto", "first", "last", "end")  # of a file's name
 LONGEST_LABEL = 12  # characters; a longer one is a hash or a sentence
+LONGEST_NUMBER = 6  # digits of a label of digits; a longer one is a time or the number of a file
 FEWEST_IMAGES = 20  # to train or test on
 
 
@@ -89,8 +93,8 @@ class readable:
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) after the turn that the camera's note asks for."""
-    turned = orientation(image) in (5, 6, 7, 8)
+    """(height, width) after the turn that the camera's note asks for; Pillow turns TIFF itself."""
+    turned = orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -109,7 +113,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     numbers whose white is unknown, and for an animation, whose right frame is.
     """
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise ValueError(f"is an animation of {image.n_frames} frames: save the one to read")
+        raise ValueError("is an animation or has pages: save the picture to read")
     if image.mode.startswith("I;16"):
         image = eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -137,10 +141,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 # ---------------------------------------------------------------- labels
-def parts_of(stem: str) -> dict[str, str]:
-    """What of a file's name may be its label: the first and the last part between _ or -."""
-    parts = stem.replace("-", "_").split("_")
-    return {"first": parts[0], "last": parts[-1]}
+def parts_of(stem: str) -> list[str]:
+    """The parts of a file's name, between _ - . and spaces."""
+    return re.split(r"[-_. ]+", stem)
 
 
 def is_label(text: str) -> bool:
@@ -148,11 +151,12 @@ def is_label(text: str) -> bool:
 
 
 def numbers_files(texts: list) -> bool:
-    """Are these 0, 1, 2 … or so, the numbers of the files and not their labels?"""
+    """Are these the numbers of the files, 0, 1, 2 … or so, or times, and not their labels?"""
     if not all(text.isascii() and text.isdigit() for text in texts):
         return False
     numbers = {int(text) for text in texts}
-    return len(numbers) == len(texts) and max(numbers) - min(numbers) < 2 * len(texts)
+    dense = len(numbers) == len(texts) and max(numbers) - min(numbers) < 2 * len(texts)
+    return dense or statistics.mode(map(len, texts)) > LONGEST_NUMBER
 
 
 def could_be_labels(texts: list, length: int | None) -> bool:
@@ -160,40 +164,58 @@ def could_be_labels(texts: list, length: int | None) -> bool:
     usual = length or statistics.mode(map(len, texts))
     good = [text for text in texts if is_label(text) and len(text) == usual]
     enough = len(good) >= len(texts) - max(1, 0.01 * len(texts))
-    return enough and len(set(good)) > 1 and not numbers_files(texts)
+    return enough and len(set(good)) > 1 and not numbers_files(good)
+
+
+def ends_in_labels(stems: list, length: int) -> bool:
+    """Is what stands before the last `length` characters a number and a word common to all?"""
+    before = {stem[:-length].strip("0123456789") for stem in stems}
+    return len(before) == 1 and could_be_labels([stem[-length:] for stem in stems], length)
 
 
 def label_texts(names: list[Path], length: int | None, part: str = "auto") -> tuple[list, str]:
-    """The labels that the files' names carry, and in words where they stand.
+    """The labels that the names carry, and in words where they stand.
 
-    length: characters of a label, if known. part: first, last (between _ or -), end (the last
-    `length` characters of the name, as in the article), or auto: the only place where labels can
-    be. ValueError where there is none, or two.
+    length: characters of a label, if known. part: first or last (of the parts of a name), end (the
+    last `length` characters, as in the article), or auto: the only place where labels can be.
+    ValueError where there is none, or two.
     """
     stems = [name.stem for name in names]
-    if part == "end" or (part == "auto" and length and not any("_" in stem for stem in stems)):
-        if not length:
-            raise ValueError("--label-part end needs --length")
-        return [stem[-length:] for stem in stems], f"the last {length} characters of the name"
-    columns = {key: [parts_of(stem)[key] for stem in stems] for key in ("first", "last")}
-    places = {"first": "the name's first part", "last": "the name's last part"}
-    if columns["first"] == columns["last"]:
-        places = {"last": "the whole name"}
-    if part != "auto":
-        return columns[part], places.get(part, "the whole name")
-    possible = [key for key in places if could_be_labels(columns[key], length)]
-    if len(possible) == 1:
-        return columns[possible[0]], places[possible[0]]
-    example = f"{one_line(names[0].name)!r}"
-    wanted = f"{length}" if length else f"1 … {LONGEST_LABEL}"
-    if possible:
-        first, last = columns["first"][0], columns["last"][0]
+    found = {
+        "first": [parts_of(stem)[0] for stem in stems],
+        "last": [parts_of(stem)[-1] for stem in stems],
+    }
+    words = {"first": "the first part of a name", "last": "the last part of a name"}
+    if length:
+        found["end"] = [stem[-length:] for stem in stems]
+        words["end"] = f"the last {length} characters of a name"
+    if found["first"] == found["last"]:
+        words["first"] = words["last"] = "a whole name"
+    if part == "end" and not length:
+        raise ValueError("--label-part end needs --length")
+    if part == "auto":
+        keys = [key for key in ("first", "last") if could_be_labels(found[key], length)]
+        if not keys and length and ends_in_labels(stems, length):
+            keys = ["end"]
+        part = only_one(names[0].name, {key: found[key] for key in keys}, length)
+    return found[part], f"{words[part]} is its label"
+
+
+def only_one(name: str, possible: dict, length: int | None) -> str:
+    """The one place where labels can stand; ValueError, with an example, if there is not one."""
+    examples = list(dict.fromkeys(texts[0] for texts in possible.values()))
+    columns = {tuple(texts) for texts in possible.values()}
+    if len(columns) == 1:
+        return next(iter(possible))
+    if columns:
         raise ValueError(
-            f"the label of {example} may be {first!r} or {last!r}: say --label-part first or last"
+            f"the label of {one_line(name)} may be {' or '.join(map(one_line, examples))}: say "
+            "--label-part first or last"
         )
+    wanted = length or f"1 … {LONGEST_LABEL}"
     raise ValueError(
-        f"the names, such as {example}, carry no labels: expected are {wanted} letters or digits, "
-        "the same number in every name, before or after a _"
+        f"names such as {one_line(name)} carry no labels: expected are {wanted} letters and "
+        "digits, as many in every name, before or after a _ (--label-part says where)"
     )
 
 
@@ -214,62 +236,55 @@ class Samples:
 def read_samples(
     folder: Path, length: int | None, case_sensitive: bool, part: str = "auto"
 ) -> Samples:
-    """All labelled images of a folder; a line on stderr for each that is left out.
+    """All labelled images of a folder; says what it took for labels, and what it left out.
 
-    One file in a hundred may be bad: no image, another size or label than the usual one. More are
-    an error, and so are labels that cannot be labels. A picture that stands there twice is used
-    once, so that no test image is also trained on.
+    One file in a hundred may be bad: no image, another size or another number of letters than the
+    others have, or an earlier picture with another label. More are an error, and so are labels that
+    cannot be labels. A picture that stands there twice is used once, so that no test image is also
+    trained on.
     """
     files = list_images([folder])
     texts, place = label_texts(files, length, part)
     usual = length or statistics.mode(map(len, texts))
-    shapes = [size_or_none(path) for path in files]
-    known = [shape for shape in shapes if shape]
-    shape = statistics.mode(known) if known else None
-    images = []
-    labels = []
+    shape = usual_size(files)
+    kept = {}  # digest of a picture → (pixels, label, file)
     bad = []
-    seen = {}  # digest of a picture → its file
-    for path, text in zip(files, texts, strict=True):
+    repeated = 0
+    for path, text in tqdm(list(zip(files, texts, strict=True)), unit=" images", disable=None):
+        label = text if case_sensitive else text.lower()
         try:
-            check_label(path, text, usual)
+            check_label(path, label, usual)
             pixels = open_captcha(path, shape)
+            digest = hashlib.sha256(pixels.tobytes()).digest()
+            _, same, earlier = kept.setdefault(digest, (pixels, label, path))
+            if same != label:
+                raise ValueError(f"{one_line(path)}: is the picture of {one_line(earlier.name)}")
+            repeated += earlier != path
         except ValueError as error:
             bad.append(str(error))
             print(f"skipped {error}", file=sys.stderr)
             if len(bad) > max(1, 0.01 * len(files)):
-                raise ValueError(
-                    f"{len(bad)} bad among {len(files)} (more than 1 %), the last: {error}"
-                ) from None
-            continue
-        digest = hashlib.sha256(pixels.tobytes()).digest()
-        label = text if case_sensitive else text.lower()
-        if digest in seen:
-            earlier, same = seen[digest]
-            if same != label:
-                raise ValueError(f"{earlier} and {path} are the same picture with two labels")
-            continue
-        seen[digest] = (path, label)
-        images.append(pixels)
-        labels.append(label)
-    repeated = len(files) - len(bad) - len(images)
-    check_labels(folder, labels)
-    classes = "".join(sorted(set("".join(labels))))
+                count = f"{len(bad)} bad among {len(files)} (more than 1 %)"
+                raise ValueError(f"{count}, the last: {error}") from None
+    samples = Samples(np.array([]), [label for _, label, _ in kept.values()], len(bad))
+    check_labels(folder, samples.labels)
+    samples.images = np.stack([pixels for pixels, _, _ in kept.values()])
+    _, label, path = next(iter(kept.values()))
     print(
-        f"{folder}: {len(labels)} images of {shape[1]}×{shape[0]}, {len(set(labels))} different "
-        f"labels of {usual} from {len(classes)} characters ({classes}); {place} is the label: "
-        f"{labels[0]!r} of {one_line(files[0].name)}"
-        + (f"; {repeated} repeated pictures are left out" if repeated else "")
+        f"{one_line(folder)}: {len(kept)} images of {shape[1]}×{shape[0]}; {place}, {label!r} of "
+        f"{one_line(path.name)}; {len(set(samples.labels))} different ones of {usual} characters "
+        f"out of {samples.classes}" + f"; {repeated} repeated pictures left out" * bool(repeated)
     )
-    return Samples(np.stack(images), labels, len(bad))
+    return samples
 
 
-def size_or_none(path: Path) -> tuple[int, int] | None:
-    try:
-        with readable(path) as image:
-            return shown_size(image)
-    except ValueError:
-        return None
+def usual_size(files: list[Path]) -> tuple[int, int] | None:
+    """The (height, width) that most images have; None if none can be read."""
+    sizes = Counter()
+    for path in files:
+        with contextlib.suppress(ValueError), readable(path) as image:
+            sizes[shown_size(image)] += 1
+    return sizes.most_common(1)[0][0] if sizes else None
 
 
 def check_label(path: Path, text: str, usual: int) -> None:

@@ -24,22 +24,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 
-VARIANTS = (
-    "cased_52_classes",
-    "lower_case_only",
-    "own_heads",
-    "flattened",
-    "shared_head",
-    "ctc",
-    "frozen",
-    "trainable",
-)
+VARIANTS = {  # and how the figure calls them
+    "cased_52_classes": "case: A and a are two classes",
+    "lower_case_only": "case: lower case only",
+    "own_heads": "heads: one for each letter",
+    "flattened": "heads: on the flattened picture",
+    "shared_head": "heads: one for all letters",
+    "ctc": "heads: CTC",
+    "frozen": "layers: backbone frozen",
+    "trainable": "layers: all trained",
+}
 QUICK = ("own_heads", "shared_head", "ctc", "frozen")
 
 
 def flags(parser):
     add = parser.add_argument
-    add("--only", nargs="+", default=VARIANTS, choices=VARIANTS, help="variants to run")
+    add("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="variants to run")
     add("--images", type=cli.between(64, 10**8), default=20_000, help="training images of each")
     add("--test-images", type=cli.between(20, 10**7), default=2000, help="unseen images")
     add("--batch-size", type=cli.between(2, 10_000), default=64, help="images of a step")
@@ -239,16 +239,17 @@ def claims_of(rows: dict, spread: float | None) -> list:
 # ---------------------------------------------------------------- figures
 def plot_rows(rows: dict):
     """Whole captchas right, with 95 % intervals, and letters right, of each variant."""
-    names = list(rows)[::-1]
-    figure, axes = cli.subplots(height=1.0 + 0.4 * len(names))
-    whole = np.array([rows[name]["whole_accuracy"] for name in names])
-    low, high = np.array([rows[name]["whole_accuracy_95"] for name in names]).T
+    names = [VARIANTS[name] for name in rows][::-1]
+    found = list(rows.values())[::-1]
+    figure, axes = cli.subplots(height=1.2 + 0.4 * len(names))
+    whole = np.array([row["whole_accuracy"] for row in found])
+    low, high = np.array([row["whole_accuracy_95"] for row in found]).T
     errors = [np.maximum(0, whole - low), np.maximum(0, high - whole)]
-    axes.errorbar(whole, names, xerr=errors, fmt="o", label="whole captcha")
-    letters = [rows[name]["letter_accuracy"] for name in names]
-    axes.plot(letters, names, "x", label="a letter")
+    axes.errorbar(whole, names, xerr=errors, fmt="o", label="whole captcha, 95 % interval")
+    axes.plot([row["letter_accuracy"] for row in found], names, "x", label="a letter")
+    axes.axvline(rows.get("own_heads", found[0])["whole_accuracy"], color="grey", linewidth=0.5)
     axes.set(xlabel="right on unseen captchas, case ignored", xlim=(-0.03, 1.03))
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1))
     return figure
 
 
