@@ -56,14 +56,14 @@ def compact_features(x):
     faster than separable ones. No average over the picture, because from nothing the network must
     find out which letter stands where.
     """
-    x = convolve(x, 16, strides=2)
-    x = convolve(x, 32, strides=2)
+    x = convolve(x, 16, strides=2)  # 27 × 65
+    x = convolve(x, 32, strides=2)  # 14 × 33
     x = convolve(x, 48)
-    x = convolve(x, 96, strides=2)
+    x = convolve(x, 96, strides=2)  # 7 × 17
     residual = convolve(convolve(x, 96), 96, relu=False)
     x = layers.ReLU()(layers.Add()([x, residual]))
-    x = convolve(x, 128, strides=(2, 1))
-    x = convolve(x, 128, (x.shape[1], 1), padding="valid")
+    x = convolve(x, 128, strides=(2, 1))  # 4 × 17
+    x = convolve(x, 128, (x.shape[1], 1), padding="valid")  # 1 × 17: the whole height at once
     return layers.Reshape((x.shape[2], x.shape[3]))(x)
 
 

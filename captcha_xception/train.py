@@ -16,7 +16,6 @@ TensorFlow is imported in the functions that use it: --help and a wrong flag nee
 
 import argparse
 import json
-import os
 import string
 import time
 from pathlib import Path
@@ -185,27 +184,15 @@ def flags(parser):
     add("--model", type=str.lower, default="compact", help="or article, cnn2016, xception, vgg16 …")
     add("--weights", type=weights, help="to begin with: imagenet or a file")
     add("--samples", type=folder, help="folder of labelled images (else they are drawn)")
-    add(
-        "--length",
-        type=cli.between(1, 12),
-        help="letters (else 4, or as the names say)",
-    )
-    add(
-        "--label-part",
-        choices=LABEL_PARTS,
-        default="auto",
-        help="of a file's name: its label",
-    )
+    add("--length", type=cli.between(1, 12), help="letters (else 4, or as the names say)")
+    add("--label-part", choices=LABEL_PARTS, default="auto", help="of a file's name: its label")
     add("--case-sensitive", action="store_true", help="A and a are two classes")
     add("--images", type=cli.between(64, 10**9), default=100_000, help="to train on")
     add("--minutes", type=cli.between(0.001, 10_000, float), help="train for so long instead")
     add("--test-images", type=cli.between(20, 10**7), default=2000, help="to draw for the test")
     add("--batch-size", type=cli.between(2, 10_000), default=64, help="(the article: 100)")
-    add(
-        "--learning-rate",
-        type=cli.between(1e-9, 0.99, float),
-        help="(else compact 0.01, others 0.001)",
-    )
+    rate = cli.between(1e-9, 0.99, float)
+    add("--learning-rate", type=rate, help="(else 0.01 at its peak for compact, 0.001)")
     add("--bfloat16", action="store_true", help="short numbers: faster on chips that have them")
     add("--resume", action="store_true", help="go on from <out-dir>/<model>.checkpoint.keras")
     add("--seed", **cli.SEED)
@@ -235,8 +222,8 @@ def main(args):
         samples = drawn_samples(args)
 
     from networks import keras
-    from reading import save_model, score
-    from training import train_network
+    from reading import save_model
+    from training import summary, train_network
 
     keras.utils.set_random_seed(args.seed)
     train = train_article if args.model == "article" else train_network
@@ -244,17 +231,7 @@ def main(args):
 
     finished = args.out_dir / f"{args.model}.keras"
     save_model(run.model, finished, run.facts)
-    spent = run.history[-1]
-    metrics = {
-        "parameters": run.model.count_params(),
-        "images_seen": spent["images"],
-        "skipped_files": samples.skipped if samples else 0,
-        "training_seconds": round(spent["seconds"], 1),
-        "cpu_seconds": round(sum(os.times()[:4]), 1),  # of all cores and processes
-        "images_per_second": round(spent["images"] / spent["seconds"], 1),
-        **score(run.predicted, run.truth, run.facts["classes"]),
-        "history": run.history,
-    }
+    metrics = summary(run, samples.skipped if samples else 0)
     low, high = metrics["whole_accuracy_95"]
     print(
         f"whole-captcha accuracy {metrics['whole_accuracy']:.4f} [{low:.4f}, {high:.4f}] on "

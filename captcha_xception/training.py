@@ -22,7 +22,7 @@ from tqdm import tqdm
 from batch_stream import BatchStream
 from captcha_files import Samples, first_line
 from networks import PEAK_RATE, build_model, compile_model, keras, one_cycle
-from reading import class_numbers, load_weights, predict_classes, save_model
+from reading import class_numbers, load_weights, predict_classes, save_model, score
 
 # numbers of images: training draws 0, 1, 2 …, and never one of the test or the validation
 TEST_START = 1 << 40
@@ -156,6 +156,21 @@ class Run:
     history: list[dict]  # of the epochs
     predicted: np.ndarray  # classes read in the test images, (count, length)
     truth: np.ndarray
+
+
+def summary(run: Run, skipped: int) -> dict:
+    """What is recorded of a run: its size, its time, 全对率 and the rest of `score`, its epochs."""
+    spent = run.history[-1]
+    return {
+        "parameters": run.model.count_params(),
+        "images_seen": spent["images"],
+        "skipped_files": skipped,
+        "training_seconds": round(spent["seconds"], 1),
+        "cpu_seconds": round(sum(os.times()[:4]), 1),  # of all cores and processes
+        "images_per_second": round(spent["images"] / spent["seconds"], 1),
+        **score(run.predicted, run.truth, run.facts["classes"]),
+        "history": run.history,
+    }
 
 
 def facts_of(options, model: str, classes: str, length: int, shape: tuple) -> dict:
