@@ -48,19 +48,24 @@ def shown(image: Image.Image, tmp_path, name="a.png", **options) -> np.ndarray:
     return open_captcha(tmp_path / name, SHAPE)
 
 
-def png_of_one_bit(width: int, height: int) -> bytes:
-    """A valid PNG of any size in a few kilobytes."""
+def png(width: int, height: int, bits: int, kind: int, rows) -> bytes:
+    """A PNG written by hand. kind: 0 grey, 2 RGB, 4 grey and alpha, 6 RGBA; rows: of bytes."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sum_ = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + sum_
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
 
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     packer = zlib.compressobj(9)
-    row = bytes(1 + -(-width // 8))
-    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    data = b"".join(packer.compress(b"\0" + row) for row in rows) + packer.flush()
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
-    return start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return start + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def png_of_one_bit(width: int, height: int) -> bytes:
+    """A valid black PNG of any size in a few kilobytes."""
+    row = bytes(-(-width // 8))
+    return png(width, height, 1, 0, (row for _ in range(height)))
 
 
 # ---------------------------------------------------------------- what a viewer would show
@@ -126,6 +131,15 @@ def test_sixteen_bits_a_pixel(name, grey, tmp_path):
     np.testing.assert_array_equal(shown(Image.fromarray(deep), tmp_path, name), colours_of(grey))
 
 
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_a_channel(kind, channels, grey, tmp_path):
+    """RGB, grey with alpha and RGBA, the alpha opaque."""
+    deep = np.full((53, 129, channels), 65535, ">u2")
+    deep[..., : channels - (channels in (2, 4))] = (grey.astype(np.uint16) * 257)[..., None]
+    (tmp_path / "a.png").write_bytes(png(129, 53, 16, kind, (row.tobytes() for row in deep)))
+    np.testing.assert_array_equal(open_captcha(tmp_path / "a.png", SHAPE), colours_of(grey))
+
+
 def test_sixteen_bits_with_a_transparent_grey(grey, tmp_path):
     deep = np.where(grey < 128, 257, 5000).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png", transparency=5000)
@@ -147,6 +161,20 @@ def test_the_turn_that_a_camera_notes_is_applied(name, orientation, generator, t
     exif = Image.Exif()
     exif[0x0112] = orientation
     np.testing.assert_array_equal(shown(stored, tmp_path, name, exif=exif), upright)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+def test_the_turn_of_a_lossy_picture(name, orientation, generator, tmp_path):
+    back = {3: 3, 5: 5, 6: 4, 8: 2}
+    height, width = (53, 129) if orientation == 3 else (129, 53)
+    stored = Image.fromarray(np.resize(generator.draw(3)[0], (height, width, 3)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / name, exif=exif)
+    with Image.open(tmp_path / name) as image:
+        expected = np.asarray(image.convert("RGB").transpose(Image.Transpose(back[orientation])))
+    np.testing.assert_array_equal(open_captcha(tmp_path / name, SHAPE), expected)
 
 
 def test_a_note_that_cannot_be_read_turns_nothing(generator, tmp_path):
