@@ -29,6 +29,8 @@ def smoothed_cross_entropy(y_true, y_pred, epsilon: float = 0.1, from_logits: bo
     Raises ValueError for shapes that differ, for K = 1 and for ε outside [0, 1).
     """
     y_pred = ops.convert_to_tensor(y_pred)
+    if "float" not in str(y_pred.dtype):
+        y_pred = ops.cast(y_pred, "float32")
     y_true = ops.convert_to_tensor(y_true, dtype=y_pred.dtype)
     check_rows(y_true.shape, y_pred.shape, epsilon)
     if from_logits:
@@ -160,7 +162,7 @@ def check_labels(labels, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels have shape {labels.shape}: must be class numbers, (N,)")
-    if not np.all(labels == np.round(labels)):
+    if labels.dtype.kind not in "iuf" or not np.all(labels == np.round(labels)):
         raise ValueError("labels are not all whole numbers")
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         found = f"labels run from {labels.min()} to {labels.max()}"

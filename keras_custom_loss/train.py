@@ -24,19 +24,35 @@ from real_data import load_corpus, load_digits, load_topics
 CLASSES = 10  # kinds of insurance, and digits
 WORDS, WORD_SIZE, ENCODE_SIZE = 10000, 128, 64  # vocabulary, word vectors, LSTM: the post's
 FEATURES = 32  # size of x in the post's center loss
-SHOWN = int(sys.stdout.isatty())  # Keras's progress bar
+SHOWN = int(sys.stdout.isatty())  # Keras's progress bar, with the losses and the accuracy
+LINES = (  # what is said of each loss, from the metrics
+    "1 mixed loss: accuracy {plain_accuracy:.3f} → {mixed_accuracy:.3f}, p of the true class "
+    "{plain_p_true:.3f} → {mixed_p_true:.3f} (best: {best_p:.3g})",
+    "2 triplet loss: top-1 of 201 answers {triplet_top1:.3f} (chance {chance_top1:.3f}, "
+    "BM25 {bm25_top1:.3f})",
+    "3 center loss: accuracy {free_accuracy:.3f} → {pulled_accuracy:.3f}, scatter within / "
+    "between classes {free_scatter:.3f} → {pulled_scatter:.3f}",
+)
 
 
 def flags(parser):
-    parser.add_argument("--epsilon", type=cli.between(0.001, 0.999, float), default=0.1)
-    parser.add_argument("--margin", type=cli.between(0.001, 2, float), default=0.1)
-    parser.add_argument("--weight", type=cli.between(0.0001, 1000, float), default=0.2, help="λ")
+    share, above_0 = cli.between(0.001, 0.999, float), cli.between(0.0001, 1000, float)
+    parser.add_argument("--epsilon", type=share, default=0.1, help="ε, of the uniform target")
+    parser.add_argument("--margin", type=cli.between(0.001, 2, float), default=0.1, help="m")
+    parser.add_argument("--weight", type=above_0, default=0.2, help="λ, of the center loss")
     parser.add_argument("--seed", **cli.SEED)
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
 
+# ---------------------------------------------------------------- texts
+def to_ids(vocabulary, texts: list, length: int) -> np.ndarray:
+    """(n, length) numbers of tokens, filled up with zeros at the beginning."""
+    return np.stack([np.roll(row, np.sum(row == 0)) for row in vocabulary.ids(texts, length)])
+
+
 # ---------------------------------------------------------------- 1. a function of (y_true, y_pred)
 def mixed_cross_entropy(y_true, y_pred, epsilon=0.1):
+    """Cross-entropy with the one-hot target, mixed with that of the uniform one: (N, K) → (N,)."""
     from keras import losses, ops
 
     # S(q|p) = −Σ qᵢ log pᵢ
@@ -47,6 +63,7 @@ def mixed_cross_entropy(y_true, y_pred, epsilon=0.1):
 
 
 def topic_model(loss):
+    """From the words of a question to the probabilities of what it is about."""
     from keras import Input, Model, layers
 
     words = Input((None,))
@@ -54,60 +71,6 @@ def topic_model(loss):
     model = Model(words, layers.Dense(CLASSES, activation="softmax")(code))
     model.compile("adam", loss=loss, metrics=["accuracy"])
     return model
-
-
-# ---------------------------------------------------------------- 2. a loss that is the output
-def triplet_models(margin):
-    """(train model: triplet → loss, question encoder, answer encoder), which share all weights."""
-    from keras import Input, Model, layers, ops
-
-    question, right, wrong = (Input((None,), dtype="int32") for _ in range(3))
-    embedding = layers.Embedding(WORDS, WORD_SIZE)
-    lstm = layers.LSTM(ENCODE_SIZE)
-    dense = layers.Dense(ENCODE_SIZE)  # question and answer are not to be encoded by the same map
-
-    question_code = dense(lstm(embedding(question)))
-    right_code = lstm(embedding(right))
-    wrong_code = lstm(embedding(wrong))
-    right_cos = layers.dot([question_code, right_code], -1, normalize=True)
-    wrong_cos = layers.dot([question_code, wrong_code], -1, normalize=True)
-
-    # L = max(0, m + cos(q, A_wrong) − cos(q, A_right)), the last layer's output
-    loss = layers.Lambda(lambda cos: ops.relu(margin + cos[0] - cos[1]))([wrong_cos, right_cos])
-    model = Model([question, right, wrong], loss)
-    model.compile("adam", loss=lambda y_true, y_pred: y_pred)  # so y_true may be anything
-    return model, Model(question, question_code), Model(right, right_code)
-
-
-# ---------------------------------------------------------------- 3. center loss, two outputs
-def center_models(weight):
-    """(train model: image and label → p and ‖x − c_y‖², image → p, image → x), sharing weights."""
-    from keras import Input, Model, layers, ops
-
-    image = Input((28, 28, 1))
-    x = layers.MaxPooling2D(2)(layers.Conv2D(10, 2)(image))
-    features = layers.Dense(FEATURES, activation="relu")(layers.Flatten()(x))
-    p = layers.Dense(CLASSES, activation="softmax", name="softmax")(features)
-
-    label = Input((1,), dtype="int32")
-    centre = layers.Flatten()(layers.Embedding(CLASSES, FEATURES)(label))  # the table's row y: c_y
-    # ‖x − c_y‖²
-    distance = layers.Lambda(lambda t: ops.sum((t[0] - t[1]) ** 2, -1, True), name="l2_loss")
-    model = Model([image, label], [p, distance([features, centre])])
-    # L = −log softmax_y(Wx + b) + λ‖x − c_y‖²; as two outputs, so that the accuracy is still shown
-    model.compile(
-        "adam",
-        loss=["sparse_categorical_crossentropy", lambda y_true, y_pred: y_pred],
-        loss_weights=[1, weight],
-        metrics=[["accuracy"], []],
-    )
-    return model, Model(image, p), Model(image, features)
-
-
-# ---------------------------------------------------------------- training and evaluation
-def to_ids(vocabulary, texts: list, length: int) -> np.ndarray:
-    """(n, length), the zeros at the beginning."""
-    return np.stack([np.roll(row, np.sum(row == 0)) for row in vocabulary.ids(texts, length)])
 
 
 def classify_questions(topics: tuple, epsilon: float, epochs: int, seed: int) -> tuple:
@@ -137,6 +100,29 @@ def classify_questions(topics: tuple, epsilon: float, epochs: int, seed: int) ->
     return scores, confidence
 
 
+# ---------------------------------------------------------------- 2. a loss that is the output
+def triplet_models(margin):
+    """(train model: triplet → loss, question encoder, answer encoder), which share all weights."""
+    from keras import Input, Model, layers, ops
+
+    question, right, wrong = (Input((None,), dtype="int32") for _ in range(3))
+    embedding = layers.Embedding(WORDS, WORD_SIZE)
+    lstm = layers.LSTM(ENCODE_SIZE)
+    dense = layers.Dense(ENCODE_SIZE)  # question and answer are not to be encoded by the same map
+
+    question_code = dense(lstm(embedding(question)))
+    right_code = lstm(embedding(right))
+    wrong_code = lstm(embedding(wrong))
+    right_cos = layers.dot([question_code, right_code], -1, normalize=True)
+    wrong_cos = layers.dot([question_code, wrong_code], -1, normalize=True)
+
+    # L = max(0, m + cos(q, A_wrong) − cos(q, A_right)), the last layer's output
+    loss = layers.Lambda(lambda cos: ops.relu(margin + cos[0] - cos[1]))([wrong_cos, right_cos])
+    model = Model([question, right, wrong], loss)
+    model.compile("adam", loss=lambda y_true, y_pred: y_pred)  # so y_true may be anything
+    return model, Model(question, question_code), Model(right, right_code)
+
+
 def match_answers(corpus: tuple, margin: float, epochs: int, seed: int) -> dict:
     """Top-1: how often the right answer comes first, before 200 wrong ones drawn at random."""
     import keras
@@ -148,9 +134,8 @@ def match_answers(corpus: tuple, margin: float, epochs: int, seed: int) -> dict:
     questions, asked = ([row[0] for row in splits[name]] for name in ("train", "test"))
     vocabulary = Vocabulary(questions, answers, "zh", WORDS)
     answer_ids = to_ids(vocabulary, answers, ANSWER_LENGTH)
-    question_ids, asked_ids = (
-        to_ids(vocabulary, part, QUESTION_LENGTH) for part in (questions, asked)
-    )
+    question_ids = to_ids(vocabulary, questions, QUESTION_LENGTH)
+    asked_ids = to_ids(vocabulary, asked, QUESTION_LENGTH)
 
     keras.utils.set_random_seed(seed)
     model, question_encoder, answer_encoder = triplet_models(margin)
@@ -167,6 +152,31 @@ def match_answers(corpus: tuple, margin: float, epochs: int, seed: int) -> dict:
         "triplet_top1": rank_scores(pool, lambda i, ids: codes[ids] @ asked_codes[i])["top1"],
         "bm25_top1": rank_scores(pool, lambda i, ids: bm25[i, ids])["top1"],
     }
+
+
+# ---------------------------------------------------------------- 3. center loss, two outputs
+def center_models(weight):
+    """(train model: image and label → p and ‖x − c_y‖², image → p, image → x), sharing weights."""
+    from keras import Input, Model, layers, ops
+
+    image = Input((28, 28, 1))
+    x = layers.MaxPooling2D(2)(layers.Conv2D(10, 2)(image))
+    features = layers.Dense(FEATURES, activation="relu")(layers.Flatten()(x))
+    p = layers.Dense(CLASSES, activation="softmax", name="softmax")(features)
+
+    label = Input((1,), dtype="int32")
+    centre = layers.Flatten()(layers.Embedding(CLASSES, FEATURES)(label))  # the table's row y: c_y
+    # ‖x − c_y‖²
+    distance = layers.Lambda(lambda t: ops.sum((t[0] - t[1]) ** 2, -1, True), name="l2_loss")
+    model = Model([image, label], [p, distance([features, centre])])
+    # L = −log softmax_y(Wx + b) + λ‖x − c_y‖²; as two outputs, so that the accuracy is still shown
+    model.compile(
+        "adam",
+        loss=["sparse_categorical_crossentropy", lambda y_true, y_pred: y_pred],
+        loss_weights=[1, weight],
+        metrics=[["accuracy"], []],
+    )
+    return model, Model(image, p), Model(image, features)
 
 
 def read_digits(digits: tuple, weight: float, epochs: int, seed: int) -> dict:
@@ -188,18 +198,6 @@ def read_digits(digits: tuple, weight: float, epochs: int, seed: int) -> dict:
 
 
 # ---------------------------------------------------------------- what came out
-def lines(m: dict) -> list:
-    """A line for each loss, from the metrics of a run."""
-    return [
-        f"1 mixed loss: accuracy {m['plain_accuracy']:.3f} → {m['mixed_accuracy']:.3f}, p of the "
-        f"true class {m['plain_p_true']:.3f} → {m['mixed_p_true']:.3f} (best: {m['best_p']:.3g})",
-        f"2 triplet loss: top-1 of 201 answers {m['triplet_top1']:.3f} "
-        f"(chance {m['chance_top1']:.3f}, BM25 {m['bm25_top1']:.3f})",
-        f"3 center loss: accuracy {m['free_accuracy']:.3f} → {m['pulled_accuracy']:.3f}, scatter "
-        f"within / between classes {m['free_scatter']:.3f} → {m['pulled_scatter']:.3f}",
-    ]
-
-
 def plot(metrics: dict, confidence: dict):
     figure, (first, second, third) = cli.subplots(1, 3, height=3.2)
     for name, colour in {"plain": "C0", "mixed": "C1"}.items():
@@ -219,11 +217,11 @@ def plot(metrics: dict, confidence: dict):
 
 
 def main(args):
-    corpus_slices = {"train": (600, 2), "valid": (1, 1), "test": (60, 20)} if args.quick else None
+    slices = {"train": (600, 2), "valid": (1, 1), "test": (60, 20)} if args.quick else None
     topics = load_topics("zh", CLASSES, args.data_dir)
-    corpus = load_corpus("zh", args.data_dir, corpus_slices)
+    corpus = load_corpus("zh", args.data_dir, slices)
     digits = load_digits(args.data_dir)
-    epochs = (3, 5, 10)  # the post: as many as you like, 10 and 10
+    epochs = (3, 5, 10)  # passes of each loss; the post: 10 for the second and the third
     if args.quick:
         topics = tuple(part[:800] for part in topics)
         digits = tuple(part[:600] for part in digits)
@@ -233,9 +231,11 @@ def main(args):
     metrics = {"best_p": 1 - args.epsilon + args.epsilon / CLASSES}
     scores, confidence = classify_questions(topics, args.epsilon, epochs[0], args.seed)
     metrics |= scores
+    print(LINES[0].format(**metrics), flush=True)
     metrics |= match_answers(corpus, args.margin, epochs[1], args.seed)
+    print(LINES[1].format(**metrics), flush=True)
     metrics |= read_digits(digits, args.weight, epochs[2], args.seed)
-    print("\n".join(lines(metrics)))
+    print(LINES[2].format(**metrics), flush=True)
     return metrics, [], {"train_losses": plot(metrics, confidence)}
 
 

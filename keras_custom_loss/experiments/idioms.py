@@ -25,6 +25,7 @@ def flags(parser):
 
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
+import importlib
 import itertools
 import tempfile
 
@@ -270,6 +271,38 @@ def accuracy_shown(positional: bool):
     return run
 
 
+def accuracy_of_one_of_two(metrics):
+    def run(x, y):
+        inputs, code, p = network()
+        model = keras.Model(inputs, [p, code])
+        model.compile("adam", loss=["mse", None], metrics=metrics)
+        expected = np.mean(encoded(keras.Model(inputs, p), x).argmax(1) == y.argmax(1))
+        targets = [y, np.zeros((ROWS, CODE), "float32")]
+        return np.isclose(first_log(model, x, targets, "p_accuracy"), expected)
+
+    return run
+
+
+def generator_of(kind):
+    """Two inputs and two targets for each batch, in lists or in tuples."""
+
+    def run(x, y):
+        def batches():
+            while True:
+                yield kind([x, x]), kind([y, y])
+
+        first, second = keras.Input((INPUTS,)), keras.Input((INPUTS,))
+        ends = [keras.layers.Dense(CLASSES)(first), keras.layers.Dense(CLASSES)(second)]
+        model = keras.Model([first, second], ends)
+        model.compile(keras.optimizers.SGD(0.0), ["mse", "mse"])
+        outputs = [encoded(keras.Model(model.inputs, end), x, x) for end in ends]
+        expected = sum(np.mean((y - output) ** 2) for output in outputs)
+        options = {"batch_size": None, "steps_per_epoch": 1}
+        return np.isclose(first_log(model, batches(), **options), expected, rtol=1e-4)
+
+    return run
+
+
 def train_step_logs(name: str):
     """A train_step that returns {name: loss} and no more: is it what fit reports?"""
 
@@ -358,6 +391,13 @@ class Squared(keras.layers.Layer):
         return ops.square(inputs)
 
 
+def imported(module: str, name: str):
+    def run(x, y):
+        return bool(getattr(importlib.import_module(module), name))
+
+    return run
+
+
 def model_arguments(first: str, second: str):
     def run(x, y):
         inputs, _, p = network()
@@ -395,6 +435,13 @@ def rows() -> list:
             "自定义 Layer，再用 `load_model(…, custom_objects={'Squared': Squared})`",
         ),
         saved_and_loaded(Squared(), custom_objects={"Squared": Squared}),
+    )
+    names_nothing = (
+        (
+            "a lambda that names no module, `lambda t: t**2`",
+            "不用任何模块名的 lambda，如 `lambda t: t**2`",
+        ),
+        saved_and_loaded(lambda t: t**2, safe_mode=False),
     )
     one_row = ("one value for each row", "每个样本返回一个值"), weighted_loss(lambda loss: loss)
     return [
@@ -517,6 +564,19 @@ def rows() -> list:
             [("`compile('adam', loss=f, metrics=['accuracy'])`", accuracy_shown(positional=False))],
         ),
         (
+            ("`metrics=['accuracy']` for two outputs", "两个输出只写 `metrics=['accuracy']`"),
+            accuracy_of_one_of_two(["accuracy"]),
+            [("`metrics=[['accuracy'], []]`", accuracy_of_one_of_two([["accuracy"], []]))],
+        ),
+        (
+            (
+                "a generator of batches `[x1, x2], [y1, y2]`",
+                "生成器按 `[x1, x2], [y1, y2]` 给出批次",
+            ),
+            generator_of(list),
+            [("`(x1, x2), (y1, y2)`", generator_of(tuple))],
+        ),
+        (
             ("`train_step` returns `{'loss': …}` alone", "`train_step` 只返回 `{'loss': …}`"),
             train_step_logs("loss"),
             [(("another name", "换个名字"), train_step_logs("objective_value"))],
@@ -540,7 +600,7 @@ def rows() -> list:
                 "同上加 `safe_mode=False`，而 lambda 里用了 `ops`",
             ),
             saved_and_loaded(lambda t: ops.square(t), safe_mode=False),
-            [registered, own_layer],
+            [registered, own_layer, names_nothing],
         ),
         (
             "`model.fit_generator`",
@@ -567,6 +627,11 @@ def rows() -> list:
                     metric_of_an_output,
                 )
             ],
+        ),
+        (
+            "`from keras.layers.merge import dot`",
+            imported("keras.layers.merge", "dot"),
+            [("`from keras.layers import dot`", imported("keras.layers", "dot"))],
         ),
         (
             "`Model(input=…, output=…)`",
