@@ -9,6 +9,7 @@ of this tool's; where there are none in --out-dir, it is trained first.
 
 import os
 import re
+import zipfile
 
 import numpy as np
 
@@ -36,13 +37,18 @@ def language_of(question: str) -> str:
     raise ValueError(f"the question {question!r} has neither a Chinese character nor a letter")
 
 
-def trained(search, path, epochs: int, seed: int) -> None:
-    """Give the search the weights at `path`, or train it and put them there in one move."""
-    if path.is_file():
+def restore(search, path) -> None:
+    """Give the search the weights at `path`; ValueError where they are not those of such a run."""
+    try:
         with np.load(path) as file:
             search.restore(dict(file))
-        print(f"weights: {path}")
-        return
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no weights for this ({error}); delete it") from None
+    print(f"weights: {path}")
+
+
+def train(search, path, epochs: int, seed: int) -> None:
+    """Train the search and put its weights at `path` in one move."""
 
     def say(_, history):
         if history:
@@ -68,7 +74,10 @@ def main(args):
         raise ValueError(f"no word of the question {args.question!r} is in the vocabulary")
     if known < 0.5:
         print(f"only {known:.0%} of the question's words are known: the answers may miss it")
-    trained(search, path, 1 if args.quick else args.epochs, args.seed)
+    if path.is_file():
+        restore(search, path)
+    else:
+        train(search, path, 1 if args.quick else args.epochs, args.seed)
     code = search.blend(search.question_codes([args.question]))[0]
     found = find_answers(code, search.blend(search.answer_codes()), answers, args.answers)
     print(f"? {args.question}")

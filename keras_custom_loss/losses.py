@@ -80,6 +80,7 @@ def cosine(a, b):
     if len(a.shape) != 2 or a.shape[1] == 1 or not fits(b.shape, tuple(a.shape)):
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"codes have shapes {shapes}: both must be (N, d), d above 1")
+    # cos(a, b) = a·b / |a||b|
     return ops.sum(unit(a) * unit(b), axis=-1, keepdims=True)
 
 
@@ -87,14 +88,15 @@ def triplet_loss(right_cosine, wrong_cosine, margin: float = 0.1):
     """max(0, m + cos(q, A_wrong) − cos(q, A_right)), elementwise.
 
     right_cosine: (N, 1). wrong_cosine: (N, 1), or (N, W) for W wrong answers of a question.
-    Raises ValueError for other shapes and for a margin that is not above 0.
+    Raises ValueError for other shapes and for a margin outside (0, 2].
     """
     right, wrong = tuple(right_cosine.shape), tuple(wrong_cosine.shape)
-    if not margin > 0:
-        raise ValueError(f"margin {margin}: must be above 0")
+    if not 0 < margin <= 2:
+        raise ValueError(f"margin {margin}: must lie in (0, 2], as a difference of cosines does")
     if len(right) != 2 or right[1] != 1 or not fits(wrong, (right[0], None)):
         shapes = f"right cosines have shape {right}, wrong {wrong}"
         raise ValueError(f"{shapes}: must be (N, 1) and (N, W)")
+    # L = max(0, m + cos(q, A_wrong) − cos(q, A_right))
     return ops.relu(margin + wrong_cosine - right_cosine)
 
 
@@ -114,10 +116,11 @@ def batch_triplet_loss(question, right, right_id, right_ids, margin: float = 0.1
     Raises ValueError for other shapes and for a batch of one, which has no wrong answer.
     """
     check_batch(tuple(question.shape), tuple(right_id.shape), tuple(right_ids.shape))
+    # row i, column j: question i before the right answer of question j; all (N, N)
+    own = ops.equal(ops.transpose(right_id), right_id)  # also where right_ids forgets it
     names = ops.reshape(right_id, (1, -1, 1))
-    own = ops.equal(names[..., 0], right_id)  # (N, N), also where right_ids forgets it
-    is_right = ops.any(ops.equal(ops.expand_dims(right_ids, 1), names), axis=-1)
-    is_right = ops.logical_or(is_right, own)
+    listed = ops.any(ops.equal(ops.expand_dims(right_ids, 1), names), axis=-1)
+    is_right = ops.logical_or(own, listed)
     cosines = ops.matmul(unit(question), ops.transpose(unit(right)))
     # a right answer's cosine falls below −1 − m, so that its loss is 0
     wrong_cosines = cosines - 4.0 * ops.cast(is_right, cosines.dtype)
@@ -151,6 +154,7 @@ def center_distance(features, centres):
     if len(features.shape) != 2 or not fits(centres.shape, tuple(features.shape)):
         shapes = f"features have shape {tuple(features.shape)}, centres {tuple(centres.shape)}"
         raise ValueError(f"{shapes}: both must be (N, d); flatten the Embedding's (N, 1, d)")
+    # ‖x − c_y‖²
     return ops.sum(ops.square(features - centres), axis=-1, keepdims=True)
 
 

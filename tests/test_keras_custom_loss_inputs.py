@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from answer_search import AnswerSearch
 from conftest import load
 from docs import pages
 from losses import (
@@ -129,8 +130,8 @@ def test_cosines_that_do_not_fit_are_refused(right, wrong):
         triplet_loss(np.ones(right, F), np.ones(wrong, F))
 
 
-@pytest.mark.parametrize("margin", [0, -0.1, float("nan")])
-def test_a_margin_that_is_not_above_0_is_refused(margin):
+@pytest.mark.parametrize("margin", [0, -0.1, 2.5, float("nan")])
+def test_a_margin_that_no_two_cosines_differ_by_is_refused(margin):
     with pytest.raises(ValueError, match="margin"):
         triplet_loss(np.ones((3, 1), F), np.ones((3, 1), F), margin)
 
@@ -281,3 +282,20 @@ def test_the_language_is_that_of_the_question(question, language):
 def test_a_question_without_words_is_refused(question):
     with pytest.raises(ValueError, match="neither a Chinese character nor a letter"):
         load("keras_custom_loss/answer.py").language_of(question)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04cut short"])
+def test_damaged_weights_are_named(content, tmp_path):
+    path = tmp_path / "answer_zh.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="answer_zh.npz holds no weights"):
+        load("keras_custom_loss/answer.py").restore(None, path)
+
+
+def test_weights_of_something_else_are_named(tmp_path):
+    path = tmp_path / "answer_zh.npz"
+    np.savez(path, other=np.zeros(3))
+    splits = {"train": [("aabb", [0], [1])], "valid": [("aabb", [0], [1])]}
+    search = AnswerSearch(splits, ["aabbcc", "bbccdd", "aaddbb"], "zh", 8, 20)
+    with pytest.raises(ValueError, match="answer_zh.npz holds no weights"):
+        load("keras_custom_loss/answer.py").restore(search, path)

@@ -210,13 +210,16 @@ def plot_sweep(weights: list, scores: dict):
     figure, (left, right) = cli.subplots(1, 2, height=3.2)
     ticks = np.arange(len(weights))
     left.plot(ticks, scores["scatter"], "o-", color="C0")
-    left.set(title="scatter within / between classes", yscale="log")
-    for name, label, colour in (("accuracy", "softmax", "C0"), ("knn", "5-NN on x", "C1")):
+    left.set(title="scatter within / between classes", ylim=(0, 1.1 * max(scores["scatter"])))
+    for name, label, colour, offset in (
+        ("accuracy", "softmax", "C0", (10, -12)),
+        ("knn", "5-NN on x", "C1", (-8, 7)),
+    ):
         right.plot(ticks, scores[name], "o-", color=colour)
-        right.annotate(
-            label, (0, scores[name][0]), xytext=(8, -4), textcoords="offset points", color=colour
-        )
+        place = {"xytext": offset, "textcoords": "offset points", "color": colour}
+        right.annotate(label, (ticks[1], scores[name][1]), **place)
     right.set(title="accuracy on test digits")
+    right.margins(y=0.15)
     for axes in (left, right):
         axes.set(xlabel="λ", xticks=ticks, xticklabels=[f"{weight:g}" for weight in weights])
     return figure

@@ -176,19 +176,21 @@ def plot_curves(curves: dict, target: float):
     return figure
 
 
-def plot_reliability(predictions: dict, labels: np.ndarray):
-    """predictions: loss name → probabilities of all seeds; labels: of as many rows."""
-    figure, axes = cli.subplots(height=5)
+def plot_reliability(predictions: dict, labels: np.ndarray, errors: dict):
+    """predictions: loss name → probabilities of all seeds; labels: of as many rows; errors: loss
+    name → calibration error."""
+    figure, axes = cli.subplots(height=4.5)
     axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
     for name, p in predictions.items():
-        error, rows = calibration(p, labels)
-        confidence, accuracy, share = rows.T
+        confidence, accuracy, share = calibration(p, labels)[1].T
         axes.plot(confidence, accuracy, color=COLOURS[name], lw=1)
         axes.scatter(confidence, accuracy, s=20 + 300 * share, color=COLOURS[name], alpha=0.7)
-        label = f"{name}: calibration error {error:.3f}"
-        axes.annotate(
-            label, (confidence[1], accuracy[1]), xytext=(8, -12), textcoords="offset points"
-        )
+        modest = np.sum(share * accuracy) > np.sum(share * confidence)
+        middle = len(share) // 2
+        label = f"{name}: calibration error {errors[name]:.3f}"
+        side = {"ha": "right", "xytext": (-8, 6)} if modest else {"ha": "left", "xytext": (8, -16)}
+        place = confidence[middle], accuracy[middle]
+        axes.annotate(label, place, textcoords="offset points", color=COLOURS[name], **side)
     axes.set(xlabel="largest probability (confidence)", ylabel="share of digits read right")
     axes.set(title="area: share of the test digits", xlim=(0, 1.02), ylim=(0, 1.05))
     return figure
@@ -240,10 +242,11 @@ def main(args):
         "train_digits": len(data[0]),
         **summarize(curves, predictions, labels),
     }
+    errors = {name: metrics[f"{name}_ece"] for name in predictions}
     together = {name: np.concatenate(parts) for name, parts in predictions.items()}
     figures = {
         "label_smoothing_curves": plot_curves(curves, target),
-        "label_smoothing_reliability": plot_reliability(together, np.tile(labels, seeds)),
+        "label_smoothing_reliability": plot_reliability(together, np.tile(labels, seeds), errors),
     }
     return metrics, judge(metrics), figures
 
