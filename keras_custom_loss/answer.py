@@ -83,8 +83,8 @@ def main(args):
     print(f"? {args.question}")
     for cosine, text in found:
         print(f"{cosine:.3f}  {text[:150]}")
-    metrics = {"language": language, "known_part": known, "cosines": [pair[0] for pair in found]}
-    return metrics | {"answers": [pair[1] for pair in found]}, [], {}
+    cosines = [cosine for cosine, _ in found]
+    return {"language": language, "known_part": known, "cosines": cosines}, [], {}
 
 
 if __name__ == "__main__":
