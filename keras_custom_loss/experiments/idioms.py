@@ -72,7 +72,7 @@ def training_curve(form, data: tuple, steps: int, seed: int) -> list:
 def first_log(model, x, y=None, name: str = "loss", **options) -> float:
     """What fit reports of the first step. It takes five, all rows in one batch: TensorFlow warns
     of every graph that is compiled for less."""
-    options = {"batch_size": ROWS, "epochs": 5, "verbose": 0, **options}
+    options = {"batch_size": ROWS, "epochs": 5, "shuffle": False, "verbose": 0} | options
     return model.fit(x, y, **options).history[name][0]
 
 
