@@ -20,6 +20,7 @@ from vectors import WordVectors, analogy_accuracy, word_similarity
 
 SIMILARITY = ("wordsim240", "wordsim353")
 ANALOGY = ("ca-translated", "questions-words")
+SETTINGS = ("corpus", "mode", "unseen_weight", "truncate")  # of a file of train.py, worth telling
 
 
 def flags(parser):
@@ -41,6 +42,16 @@ def read_sets(names: tuple[str, ...], read, data_dir: Path | None) -> dict:
             missing = str(error).splitlines()[0]
             print(f"{missing} Left out; python data/download.py {name} fetches it", flush=True)
     return found
+
+
+def description(vectors: WordVectors) -> str:
+    """Size, first words, norms and settings of the vectors, in a line."""
+    size, dimensions = vectors.vectors.shape
+    first = " ".join(vectors.words[:8])
+    norms = f"{vectors.norms.min():.2f} to {vectors.norms.max():.2f}"
+    known = {key: vectors.config[key] for key in SETTINGS if key in vectors.config}
+    settings = f"; {known}" if known else ""
+    return f"{size:,} words, {dimensions} dimensions, norms {norms}: {first} …{settings}"
 
 
 def evaluate(vectors: WordVectors, similarity: dict, analogy: dict, restrict: int) -> dict:
@@ -85,7 +96,9 @@ def main(args):
     analogy = read_sets(ANALOGY, read_analogies, args.data_dir)
     rows = {}
     for label, arrays in loaded.items():
-        rows[label] = evaluate(WordVectors(*arrays), similarity, analogy, args.restrict)
+        vectors = WordVectors(*arrays)
+        print(f"{label}: {description(vectors)}", flush=True)
+        rows[label] = evaluate(vectors, similarity, analogy, args.restrict)
         for name, score in rows[label].items():
             found = f"covered {score['covered']} of {score['total']}"
             value = "no pair known" if score["score"] is None else f"{score['score']:.3f}"
