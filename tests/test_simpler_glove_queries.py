@@ -74,10 +74,9 @@ def test_a_file_cut_short_is_one_clear_line(files, share):
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * share)])
         if path.name == "glove.txt" and share:
-            path.write_bytes(
-                path.read_bytes().rstrip().rsplit(b" ", 3)[0]
-            )  # no header: only a short line tells
-        with pytest.raises(ValueError, match="cut short") as caught:
+            # without a header only a short line tells
+            path.write_bytes(path.read_bytes().rstrip().rsplit(b" ", 3)[0])
+        with pytest.raises(ValueError, match="cut short" if share else "empty") as caught:
             vector_files.load_vectors(path)
         assert path.name in str(caught.value) and "\n" not in str(caught.value)
 

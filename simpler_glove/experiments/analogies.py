@@ -69,10 +69,10 @@ def plot_ranks(rows: list[dict], words: int, data_dir):
                 text, (row["rank"], place), (8, 0), textcoords="offset points", va="center"
             )
         else:
-            axes.annotate("a word is unknown here", (1, place), color="0.5", va="center")
+            axes.annotate("  a word is unknown here", (1, place), color="0.5", va="center")
     axes.axvline(1, color="C1")
     axes.set_yticks(range(len(rows)), labels, family=font)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     title = "blue: the article has it first (orange line); grey: it says itself that it is not"
     axes.set(xscale="log", xlim=(0.8, 4 * words), xlabel="rank of the answer", title=title)
     return figure

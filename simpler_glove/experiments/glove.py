@@ -182,7 +182,7 @@ def compare_keywords(models: dict[str, WordVectors], documents, classes, rng) ->
 def plot_norms(norms: dict[str, np.ndarray]):
     """Norm over frequency rank, each relative to its own mean; the lines are medians."""
     figure, axes = cli.subplots()
-    labels = {"ours": "the article's model", "glove": "GloVe"}
+    labels = {"ours": ("ours", (30, -22)), "glove": ("GloVe", (10, 6))}
     for name, values in norms.items():
         color = COLORS["default" if name == "ours" else name]
         relative = values / values.mean()
@@ -194,7 +194,8 @@ def plot_norms(norms: dict[str, np.ndarray]):
         median = [np.median(relative[low - 1 : high - 1]) for low, high in pairs]
         axes.plot(middle, median, color=color, linewidth=2)
         place = (middle[1], median[1])
-        axes.annotate(labels[name], place, (10, 6), textcoords="offset points", color=color)
+        label, offset = labels[name]
+        axes.annotate(label, place, offset, textcoords="offset points", color=color)
     axes.axhline(1, color="0.5", linestyle="--")
     axes.set(xscale="log", ylim=(0, None))
     axes.set(xlabel="frequency rank of the word", ylabel="norm ‖v‖ over the mean norm")

@@ -122,13 +122,20 @@ def plot_accuracy(rows: dict[str, dict], majority: float):
         bars = axes.barh(places, list(values.values()), 0.38, label=label)
         axes.bar_label(bars, fmt="%.3f", fontsize=9, padding=2)
     axes.axvline(majority, color="0.5", linestyle="--")
-    axes.annotate("the larger class", (majority, len(names) - 0.45), color="0.4", ha="left")
-    axes.axvline(ARTICLE["article"][1], color="k", linestyle=":")
-    axes.annotate("the article's network", (ARTICLE["article"][1], len(names) - 0.45), ha="left")
-    labels = {"article": "news, article's loss", "untruncated": "news, the same untruncated"}
+    top = len(names) - 0.45
+    axes.annotate("the larger class", (majority, top), (4, 0), textcoords="offset points")
+    of_article = ARTICLE["article"][1]
+    axes.axvline(of_article, color="k", linestyle=":")
+    axes.annotate("the article's network", (of_article, top), (4, 0), textcoords="offset points")
+    labels = {
+        "default": "news, ours",
+        "article": "news, article's loss",
+        "untruncated": "news, not truncated",
+        "reviews": "reviews, ours",
+    }
     axes.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
-    axes.set(xlim=(0.45, 1.05), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
-    axes.legend(loc="lower left", framealpha=1)
+    axes.set(xlim=(0.45, 1.1), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
+    axes.legend(loc="lower right", frameon=False)
     return figure
 
 
@@ -161,12 +168,12 @@ def main(args):
         rows[name] = {"known": known, "logistic": logistic}
         print(f"{name}: {known:.0%} of words known, logistic {logistic:.3f}", flush=True)
 
-    good = float(labels[test].mean())
+    good = labels[test].mean()
     metrics = {
         "reviews": len(reviews),
         "repeats": repeats,
         "train": border,
-        "majority": max(good, 1 - good),
+        "majority": float(max(good, 1 - good)),
         "rows": rows,
         "standard_error": float(np.sqrt(0.25 / (len(reviews) - border))),
     }

@@ -59,13 +59,13 @@ def compare_contexts(vectors: WordVectors, classes: dict, rng, queries: int = 30
     rows = rng.choice(pool, min(queries, len(pool)), replace=False)
     plain = ten_nearest(vectors.vectors * vectors.inverse_norms[:, None], rows)
 
-    def same(nearest):
-        return (tags[nearest] == tags[rows][:, None]).mean(axis=1)
+    def same(nearest):  # (queries, 10)
+        return tags[nearest] == tags[rows][:, None]
 
     same_class, like_cosine = [], []
     for context_words in CONTEXTS:
         nearest = ten_nearest(vectors.projection(context_words), rows)
-        same_class.append(same(nearest))
+        same_class.append(same(nearest).mean(axis=1))
         pairs = zip(nearest.tolist(), plain.tolist(), strict=True)
         like_cosine.append([len(set(ours) & set(theirs)) / 10 for ours, theirs in pairs])
     return {
@@ -97,7 +97,7 @@ def plot_contexts(contexts: dict):
         mean, error = values.mean(axis=1), values.std(axis=1) / np.sqrt(values.shape[1])
         axes.errorbar(CONTEXTS, mean, 2 * error, fmt="o-", capsize=2, color=color)
         place = (CONTEXTS[-1], mean[-1])
-        axes.annotate(label, place, (8, 0), textcoords="offset points", color=color, va="center")
+        axes.annotate(label, place, (8, 2), textcoords="offset points", color=color)
     level = contexts["cosine_same_class"]
     axes.axhline(level, color="0.5", linestyle="--")
     place, text = (CONTEXTS[0], level), "same part of speech, by cosine"

@@ -98,7 +98,8 @@ def plot_loss(histories: dict[str, list[dict]]):
         axes.annotate(name, last, (8, 0), textcoords="offset points", color=color, va="center")
     axes.set(xlabel="CPU time of all threads [s]", ylabel="loss per record (eq. 19 weights)")
     axes.set(xscale="log", yscale="log")
-    axes.margins(x=0.35)
+    axes.margins(x=0.3)
+    axes.set_xlim(right=4 * max(history[-1]["cpu_s"] for history in histories.values()))
     return figure
 
 
