@@ -5,13 +5,10 @@ A document is a line, words are separated by blanks; raw Chinese is cut by jieba
 Differs from the article: his corpora (Baidu Baike, 1,000,000 articles) were never published.
 """
 
-import bz2
 import gzip
 import itertools
-import lzma
 import re
 import sys
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,13 +17,13 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from counting import Part, build_vocabulary, count_pairs
+from vector_files import BROKEN, open_packed
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from data.download import fetch
 
 DEFAULT_CORPUS = "peoples-daily-199801"
 QUICK_DOCUMENTS = 4000  # of 19,484 lines of the default corpus
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 BLOCK = 1 << 20  # bytes of a line read at once: a corpus may be one line (text8)
 # １ → 1, Ａ → A: the People's Daily prints digits and letters as wide as characters
 HALF_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F) if chr(code).isalnum()}
@@ -86,32 +83,58 @@ def read_documents(
             path = Path(fetch(source, data_dir))
         try:
             yield from read_lines(path, split)
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
         except FileNotFoundError:
             known = ", ".join(SPLITTERS)
-            raise OSError(f"{source}: no such file, nor a corpus known by name ({known})") from None
+            told = f"{source}: no such file, nor a corpus known by name ({known})"
+            raise OSError(told) from None
+        except (*BROKEN, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
 
 
 def read_lines(path: Path, split) -> Iterator[list[str]]:
     """The words of every line; a line longer than 1 MB comes in Parts, cut at blanks."""
-    with OPENERS.get(path.suffix, open)(path, "rb") as file:
-        position, unfinished = 0, False
+    if not path.stat().st_size:
+        return
+    try:
+        opened = open_packed(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    with opened as file:
+        position, number, unfinished = 0, 0, False
         while line := file.readline(BLOCK):
             if len(line) >= BLOCK and not line.endswith(b"\n"):
                 line += rest_of_word(file, line)
+            number += not unfinished
             unfinished = len(line) >= BLOCK and not line.endswith(b"\n")
-            try:
-                text = line.decode("utf-8" if position else "utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}: byte {position + error.start} is not UTF-8; convert the file first"
-                ) from None
+            words = split(read_text(line, position, number, path))
             position += len(line)
-            words = split(text)
             yield Part(words) if unfinished else words
         if unfinished:
             yield []  # the file ends within a part: so does its document
+
+
+def read_text(line: bytes, position: int, number: int, path: Path) -> str:
+    """A line as str, without NULs and byte order marks, which are no part of a word."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte {position + error.start} (line {number})"
+        kind = "GBK" if is_gbk(line) else "it"
+        raise ValueError(f"{path}: {place} is not UTF-8; convert {kind} to UTF-8 first") from None
+    if "\0" in text or "\ufeff" in text:
+        text = text.replace("\0", "").replace("\ufeff", "")
+    return text
+
+
+def is_gbk(line: bytes) -> bool:
+    """A line that is not UTF-8, but would be as GB18030 (GBK, GB 2312)."""
+    try:
+        line.decode("gb18030")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def rest_of_word(file, line: bytes) -> bytes:

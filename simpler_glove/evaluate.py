@@ -54,6 +54,18 @@ def description(vectors: WordVectors) -> str:
     return f"{size:,} words, {dimensions} dimensions, norms {norms}: {first} …{settings}"
 
 
+def tell_case(vectors: WordVectors, similarity: dict, analogy: dict) -> None:
+    """Say how many words of the sets were found in another case than they are written."""
+    asked = {word for pairs in similarity.values() for pair in pairs for word in pair[:2]}
+    for sections in analogy.values():
+        asked.update(word for _, questions in sections for four in questions for word in four)
+    other = [word for word in asked if word not in vectors.index and vectors.find(word) is not None]
+    if other:
+        example = min(other)
+        read_as = vectors.words[vectors.find(example)]
+        print(f"  {len(other)} words are read in the vectors' case, as {example} → {read_as}")
+
+
 def evaluate(vectors: WordVectors, similarity: dict, analogy: dict, restrict: int) -> dict:
     """Name of a set → its numbers, of which `score` is ρ or the accuracy."""
     row = {}
@@ -99,6 +111,7 @@ def main(args):
         vectors = WordVectors(*arrays)
         print(f"{label}: {description(vectors)}", flush=True)
         rows[label] = evaluate(vectors, similarity, analogy, args.restrict)
+        tell_case(vectors, similarity, analogy)
         for name, score in rows[label].items():
             found = f"covered {score['covered']} of {score['total']}"
             value = "no pair known" if score["score"] is None else f"{score['score']:.3f}"

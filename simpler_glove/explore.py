@@ -71,13 +71,13 @@ class Prompt(cmd.Cmd):
     # ------------------------------------------------------------ questions
     def ask(self, line: str):
         """Print and return the answer to one line; ValueError for a bad one."""
-        name, _, rest = line.strip().partition(" ")
+        name, _, rest = line.strip(" \t\r\n").partition(" ")
         if name not in COMMANDS:
             raise ValueError(f"{name}: not a command; {self.intro}")
         answer_it = getattr(self, f"answer_{name}")
-        if not rest.strip():
+        if not rest:
             raise ValueError(f"{name}: give it words; {answer_it.__doc__}")
-        answer = answer_it(rest.strip())
+        answer = answer_it(rest)
         shown = [("cosine", answer)] if isinstance(answer, float) else answer
         print("  ".join(f"{word} {score:.2f}" for word, score in shown))
         return answer
@@ -109,7 +109,7 @@ class Prompt(cmd.Cmd):
     def answer_similarity(self, rest):
         """similarity SENTENCE / SENTENCE: cosine of the summed vectors."""
         first, slash, second = rest.partition("/")
-        if not slash:
+        if not (slash and first.strip(" ") and second.strip(" ")):
             raise ValueError(f"similarity {rest}: takes two sentences with / between")
         return self.vectors.sentence_similarity(self.sentence(first), self.sentence(second))
 
@@ -129,10 +129,9 @@ class Prompt(cmd.Cmd):
 
     def sentence(self, text: str) -> list[str]:
         """Its words, cut at blanks or else by jieba; unknown ones are told, all unknown refused."""
-        blanks = (
-            " " in text.strip() or text.isascii() or self.vectors.find(text.strip()) is not None
-        )
-        tokens = self.vectors.split(text) if blanks else read_chinese(text)
+        text = text.strip(" \t")
+        whole = " " in text or text.isascii() or self.vectors.find(text) is not None
+        tokens = self.vectors.split(text) if whole else read_chinese(text)
         unknown = [token for token in dict.fromkeys(tokens) if self.vectors.find(token) is None]
         if unknown:
             told = f"{' '.join(unknown)}: not among the {len(self.vectors.words):,} words"

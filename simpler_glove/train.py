@@ -6,15 +6,26 @@ Run:     python simpler_glove/train.py               (People's Daily, January 19
 Symbols: c_i → counts   x_ij → pairs   P̃(w_i) → word_share   P̃(w_i, w_j) → pair_share
          log R(w_i, w_j) = PMI → pmi (eq. 2, 15, 16)   λ_ij → weight (eq. 19)   v_i → v[i] (eq. 8)
          η → rate   G → G (eq. 23)
-Differs from the article: his AdaGrad is here step by step (--solver adagrad); the default is ours,
-         least squares word by word, and it holds pairs that never met near PMI 0
-         (--unseen-weight 0: his loss to the letter).
+Differs from the article: the default solver is ours, weighted least squares word by word, and it
+         holds pairs that never met near PMI 0; --solver adagrad --unseen-weight 0 is his to the
+         letter. A reader of the posts meets:
 
-Which experiment continues which section (all in experiments/):
-(二) R of sets of words is a product of R → additivity.py   (三) f = exp, analogies → analogies.py
-(四) solving → solvers.py, steps.py, modes.py, glove.py
-(五) norms → norms.py, similar words → similar_words.py, keywords → glove.py, sentences →
-sentiment.py   (六) using vectors → explore.py and evaluate.py, in this folder
+ (二) eq. 1–2    relevance R and PMI                      pmi
+      eq. 3–7    R of sets of words is a product of R     experiments/additivity.py
+ (三) eq. 8–13   R = f(⟨v_i, v_j⟩), and f is exp          experiments/additivity.py
+      eq. 14–15  the model ⟨v_i, v_j⟩ = PMI               check_pmi: does it hold?
+ (四)            counting words and pairs                 counting.py, experiments/count.py
+      eq. 16     targets from counts                      pmi
+      eq. 17–18  GloVe, and why it is ill-posed           experiments/glove.py
+      eq. 19     the weights                              weigh
+      eq. 21–23  AdaGrad                                  adagrad_step; experiments/solvers.py
+                 one vector a word or two                 experiments/modes.py
+ (五) eq. 24–29  what the norm says                       experiments/norms.py
+                 analogies                                experiments/analogies.py
+      eq. 30–39  related and similar words                vectors.py, experiments/similar_words.py
+      eq. 40–46  keywords, sentences                      vectors.py, experiments/glove.py and
+                                                          experiments/sentiment.py
+ (六)            using vectors                            explore.py, evaluate.py
 """
 
 import time
@@ -30,7 +41,9 @@ import least_squares
 from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
 from vector_files import export_word2vec, save_vectors
 
-HELD_OUT_FROM = 10  # meetings of a pair from which its PMI is known to about 1/√10
+OFTEN = 10  # meetings from which on the PMI of a pair is known to about 1/√10 = 0.3 nat
+POSITIVE = cli.between(1e-9, 1e9, float)
+GIGABYTES = cli.between(1e-9, 1e6, float)
 
 
 def flags(parser):
@@ -66,10 +79,6 @@ def flags(parser):
     solver.add_argument("--seed", **cli.SEED)
 
 
-POSITIVE = cli.between(1e-9, 1e9, float)
-GIGABYTES = cli.between(1e-9, 1e6, float)
-
-
 # ------------------------------------------------ (二), (三): ⟨v_i, v_j⟩ = log R(w_i, w_j)
 def pmi(pairs: csr_matrix, counts: np.ndarray, total: int) -> np.ndarray:
     """PMI in nats of the pairs i > j that met, in the order of pairs.tocoo().
@@ -81,7 +90,8 @@ def pmi(pairs: csr_matrix, counts: np.ndarray, total: int) -> np.ndarray:
     word_share = counts / counts.sum()
     pair_share = some.data / (2 * total)
     # eq. 2, 15, 16: PMI = log R(w_i, w_j) = log P̃(w_i, w_j) / (P̃(w_i) P̃(w_j))
-    return np.log(pair_share) - np.log(word_share)[some.row] - np.log(word_share)[some.col]
+    log_share = np.log(word_share)
+    return np.log(pair_share) - log_share[some.row] - log_share[some.col]
 
 
 def inner_products(fitted: dict, pairs: csr_matrix) -> np.ndarray:
@@ -158,10 +168,10 @@ def check_pmi(fitted: dict, pairs, counts, args) -> tuple[dict, list, dict]:
     """
     some = pairs.tocoo()
     total = some.data.sum(dtype=np.int64)
-    often = some.data >= HELD_OUT_FROM
+    often = some.data >= OFTEN
     held_out = often & (np.random.default_rng(args.seed).random(len(often)) < 0.1)
     if held_out.sum() < 10:
-        print(f"C7.3 not measured: too few pairs met {HELD_OUT_FROM} times in a corpus this small")
+        print(f"C7.3 not measured: too few pairs met {OFTEN} times in a corpus this small")
         return {}, [], {}
 
     def part(mask):

@@ -22,7 +22,40 @@ from pathlib import Path
 import numpy as np
 
 PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-BROKEN = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+# what the packers raise, zipfile's word for a password among them; bz2 raises a bare OSError
+BROKEN = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+# ---------------------------------------------------------------- packed files
+def open_packed(path: Path):
+    """A binary stream of what a plain, .gz, .bz2, .xz or .zip file holds; its name does not count.
+
+    Raises ValueError for an empty file and for an archive of several files; what is damaged raises
+    one of BROKEN, here or when it is read.
+    """
+    with open(path, "rb") as file:
+        magic = file.read(10)
+    if not magic:
+        raise ValueError("the file is empty")
+    if magic.startswith(b"BZh") and not magic.endswith(b"1AY&SY"):
+        return open(path, "rb")  # a word
+    if magic.startswith(UTF_16):
+        raise ValueError("the text is UTF-16; save it as UTF-8")
+    if magic.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(path) as archive:
+            return archive.open(only_member(archive))
+    opener = next((PACKED[start] for start in PACKED if magic.startswith(start)), open)
+    return opener(path, "rb")
+
+
+def only_member(archive: zipfile.ZipFile) -> str:
+    names = [name for name in archive.namelist() if not name.endswith("/")]
+    names = [name for name in names if not name.startswith("__MACOSX")]
+    if len(names) != 1:
+        some = ", ".join(names[:3])
+        raise ValueError(f"the archive holds {len(names)} files ({some} …); unpack the one meant")
+    return names[0]
 
 
 # ---------------------------------------------------------------- reading
@@ -33,10 +66,16 @@ def load_vectors(path: Path, note=print) -> tuple:
     one line for a file that cannot be used, OSError for one that cannot be read.
     """
     path = Path(path)
+
+    def tell(line):
+        note(f"{path.name}: {line}")
+
     try:
-        words, vectors, counts, config, places = read_file(path)
-        keep = usable(words, vectors, places, lambda line: note(f"{path.name}: {line}"))
-    except BROKEN as error:
+        words, vectors, counts, config, place = read_file(path, tell)
+        keep = usable(words, vectors, place, tell)
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise ValueError(f"{path}: packed file is cut short or damaged ({reason(error)})") from None
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: {reason(error)}") from None
@@ -51,32 +90,16 @@ def reason(error: Exception) -> str:
     return str(error).strip("'\"").partition("\n")[0] or type(error).__name__
 
 
-def read_file(path: Path) -> tuple:
+def read_file(path: Path, note) -> tuple:
     """(words, vectors, counts, config, what to call row 0 … n: "line 2" or "word 1")."""
-    with open(path, "rb") as file:
-        magic = file.read(6)
-    if not magic:
-        raise ValueError("the file is empty")
-    if path.suffix == ".npz" and not magic.startswith(b"PK"):
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "vectors.npy" in archive.namelist():
+                return read_npz(path)
+    elif path.suffix == ".npz" and path.stat().st_size:
         raise ValueError("no .npz file: damaged, cut short or of another kind")
-    if magic.startswith(b"PK\x03\x04"):
-        return read_zip(path)
-    opener = next((PACKED[start] for start in PACKED if magic.startswith(start)), open)
-    with opener(path, "rb") as file:
-        return read_stream(file)
-
-
-def read_zip(path: Path) -> tuple:
-    """An .npz file, or an archive with one vector file in it."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if "vectors.npy" in names:
-            return read_npz(path)
-        names = [name for name in names if not name.startswith("__MACOSX")]
-        if len(names) != 1:
-            raise ValueError(f"holds {len(names)} files ({', '.join(names[:3])} …), not one")
-        with archive.open(names[0]) as file:
-            return read_stream(file)
+    with open_packed(path) as file:
+        return read_stream(file, note)
 
 
 def read_npz(path: Path) -> tuple:
@@ -84,8 +107,11 @@ def read_npz(path: Path) -> tuple:
         words, vectors = archive["words"], archive["vectors"]
         counts = archive.get("counts")
         config = json.loads(str(archive["config"])) if "config" in archive else {}
-    # one text with a word a line, or an array of words
-    words = str(words).split("\n") if words.ndim == 0 else words.astype(str).tolist()
+    # bytes of a text with a word a line, or an array of words
+    if words.dtype == np.uint8:
+        words = words.tobytes().decode("utf-8").split("\n")
+    else:
+        words = words.astype(str).tolist()
     if vectors.ndim != 2 or len(words) != len(vectors):
         raise ValueError(f"{len(words)} words beside vectors of shape {vectors.shape}")
     if counts is not None and len(counts) != len(words):
@@ -93,56 +119,72 @@ def read_npz(path: Path) -> tuple:
     return words, vectors, counts, config, (lambda row: f"word {row + 1}")
 
 
-def read_stream(file) -> tuple:
+def read_stream(file, note) -> tuple:
     """Text or binary, with or without the line "n d" on top."""
     first = file.readline().removeprefix(b"\xef\xbb\xbf")
     header = first.split()
     if not header:
         raise ValueError("the first line is empty")
-    if len(header) == 2 and all(field.isdigit() for field in header):
-        announced, dimension = map(int, header)
-        beginning = file.peek(64)[:64]
-        if any(byte < 9 or 13 < byte < 32 for byte in beginning):
-            words, vectors = read_binary(file.read(), announced, dimension)
-            return decoded(words), vectors, None, {}, (lambda row: f"word {row + 1}")
-        words, vectors = read_text(file, dimension, 2)
-        if len(words) != announced:
-            raise ValueError(f"cut short: {len(words)} words, {announced} announced")
-        return decoded(words), vectors, None, {}, (lambda row: f"line {row + 2}")
-    lines = itertools.chain([first], file)
-    words, vectors = read_text(lines, trailing_numbers(header), 1)
-    return decoded(words), vectors, None, {}, (lambda row: f"line {row + 1}")
+    if len(header) != 2 or not all(field.isdigit() for field in header):
+        lines = itertools.chain([first], file)
+        words, vectors = read_text(lines, trailing_numbers(header), 1, note)
+        return decoded(words), vectors, None, {}, (lambda row: f"line {row + 1}")
+    announced, dimension = map(int, header)
+    second = file.readline()
+    last = numbers(second.split()[-dimension:]) if dimension else None
+    if last is None and any(byte < 9 or 13 < byte < 32 for byte in second):
+        words, vectors = read_binary(second + file.read(), announced, dimension)
+        return decoded(words), vectors, None, {}, (lambda row: f"word {row + 1}")
+    words, vectors = read_text(itertools.chain([second], file), dimension, 2)
+    if len(words) < announced:
+        raise ValueError(f"cut short: {len(words)} words, {announced} announced")
+    if len(words) > announced:
+        note(f"{announced} words announced, {len(words)} there; all are read")
+    return decoded(words), vectors, None, {}, (lambda row: f"line {row + 2}")
 
 
 def trailing_numbers(fields: list[bytes]) -> int:
     """How many fields at the end of a line are numbers; the first field is a word in any case."""
     for number, field in enumerate(reversed(fields[1:])):
-        try:
-            float(field)
-        except ValueError:
+        if numbers([field]) is None:
             return number
     return len(fields) - 1
 
 
-def read_text(lines, dimension: int, first: int) -> tuple[list[bytes], np.ndarray]:
+def numbers(fields: list[bytes]) -> np.ndarray | None:
+    """The fields as float32, or None where one is no number."""
+    try:
+        with np.errstate(over="ignore"):  # 1e99 becomes inf, which is told later
+            return np.array(fields, np.float32)
+    except ValueError:
+        return None
+
+
+def read_text(lines, dimension: int, first: int, note=None) -> tuple[list[bytes], np.ndarray]:
     """(words, float32 n × d) of lines "word number … number"; first: the number of the first line.
 
-    A word may hold blanks: the numbers are counted from the right.
+    A word may hold blanks: the numbers are counted from the right. note: told when nothing but the
+    end of the file says that the last number is whole.
     """
-    words, rows = [], []
+    if not dimension:
+        raise ValueError(f"line {first} is no word with its numbers: not a vector file")
+    words, rows, line = [], [], b""
     for number, line in enumerate(lines, first):
-        fields = line.rstrip(b" \t\r\n").rsplit(None if b"\t" in line else b" ", dimension)
-        try:
-            row = np.array(fields[1:], np.float32)
-        except ValueError:
-            row = ()
-        if len(row) != dimension or not dimension:
-            word = fields[0].decode("utf-8", "replace")[:40]
+        text = line.rstrip(b" \t\r\n")
+        fields = text.rsplit(b" ", dimension)
+        row = numbers(fields[1:])
+        if row is None or len(row) != dimension:  # columns parted by tabs or several blanks
+            fields = text.rsplit(None, dimension)
+            row = numbers(fields[1:])
+        if row is None or len(row) != dimension:
+            word = fields[0].decode("utf-8", "replace")[:40] if fields else "empty"
             raise ValueError(
                 f"damaged or cut short: line {number} ({word}) has not {dimension} numbers"
             )
         words.append(fields[0])
         rows.append(row)
+    if note and not line.endswith(b"\n"):
+        note("the last line has no end; if the file was cut, its last number is wrong")
     return words, np.stack(rows) if rows else np.empty((0, dimension), np.float32)
 
 
@@ -232,11 +274,15 @@ def is_gbk(words: list, broken: int) -> bool:
 def save_vectors(
     path: Path, words: np.ndarray, vectors: np.ndarray, counts: np.ndarray, config: dict
 ) -> None:
-    """One .npz: words (a text with one a line, most frequent first), vectors, counts, config."""
+    """One .npz: words, vectors, counts, config.
+
+    words are the UTF-8 bytes of a text with a word a line, most frequent first: an array of str
+    would give every word the room of the longest, and cut a NUL off its end.
+    """
     with replacing(Path(path)) as partial, open(partial, "wb") as file:
         np.savez(
             file,
-            words=np.array("\n".join(words)),
+            words=np.frombuffer("\n".join(words).encode("utf-8"), np.uint8),
             vectors=np.asarray(vectors, np.float32),
             counts=np.asarray(counts, np.int64),
             config=json.dumps(config, ensure_ascii=False, default=str),
@@ -244,7 +290,13 @@ def save_vectors(
 
 
 def export_word2vec(path: Path, words: np.ndarray, vectors: np.ndarray) -> None:
-    """The text format of word2vec, which gensim and others load: "n d", then a word a line."""
+    """The text format of word2vec, which gensim and others load: "n d", then a word a line.
+
+    Raises ValueError for a word with a line break, which the format cannot hold.
+    """
+    broken = [word for word in words if "\n" in word]
+    if broken:
+        raise ValueError(f"{broken[0]!r}: a word with a line break cannot be exported as text")
     with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for word, vector in zip(words, vectors.tolist(), strict=True):

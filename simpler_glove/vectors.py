@@ -60,6 +60,8 @@ class WordVectors:
 
     def split(self, text: str) -> list[str]:
         """The words of a text at its blanks, the longest known ones first: a word may hold one."""
+        if text in self.index:
+            return [text]
         parts = re.split(r"(\s+)", text.strip())  # word, blank, word, blank, … word
         words, first = [], 0
         while first < len(parts):

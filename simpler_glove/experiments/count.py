@@ -3,8 +3,8 @@
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 Run:     python simpler_glove/experiments/count.py   (People's Daily, January 1998)
          python simpler_glove/experiments/count.py my.txt.xz --min-count 10 --memory 0.5
-Makes:   vocabulary.tsv (word, count) and counts.npz (words, counts, and the lower triangle of x_ij
-         as indptr, columns, pair_counts of a scipy.sparse.csr_matrix)
+Makes:   vocabulary.tsv (word, count) and counts.npz (words as UTF-8 with a word a line, counts, and
+         the lower triangle of x_ij as indptr, columns, pair_counts of a csr_matrix)
 Symbols: x_ij → pairs   c_i → counts
 """
 
@@ -75,7 +75,7 @@ def main(args):
     with replacing(args.out_dir / "counts.npz") as partial, open(partial, "wb") as file:
         np.savez(
             file,
-            words=np.array("\n".join(words)),
+            words=np.frombuffer("\n".join(words).encode("utf-8"), np.uint8),
             counts=counts,
             indptr=pairs.indptr,
             columns=pairs.indices,
