@@ -68,7 +68,7 @@ def flags(parser):
         "--unseen-weight", type=cli.between(0, 1e9, float), default=0.001, help="w0, 0: his loss"
     )
     model.add_argument(
-        "--mode", choices=("shared", "concat", "sum"), default="shared", help="v = v̂, [v, v̂], v + v̂"
+        "--mode", choices=("shared", "concat", "sum"), default="shared", help="v, [v, v̂] or v + v̂"
     )
     solver = parser.add_argument_group("solver")
     solvers = ("least-squares", "adagrad", "adagrad-rounds")

@@ -3,7 +3,8 @@
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 Run:     python simpler_glove/experiments/modes.py                  (State of the Union addresses)
          python simpler_glove/experiments/modes.py big.txt.xz
-Symbols: v_i → centre   v̂_j → context   shared: v = v̂ (the article)   concat: [v, v̂]   sum: v + v̂
+Symbols: v_i → centre   v̂_j → context
+         shared: v = v̂ (the article)   concat: [v, v̂]   sum: v + v̂
 Differs from the article: the modes are in the author's program (December 2017), his remark on them
          in its README.
 """

@@ -10,6 +10,7 @@ Differs from the article: its 21,000 reviews (post 3414) are not published with 
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -29,7 +30,6 @@ def flags(parser):
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
 
-import keras
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
@@ -41,8 +41,23 @@ from counting import build_vocabulary, count_pairs
 from least_squares import fit
 from variants import train_variants
 
-# five networks are five traces, which TensorFlow takes for one function traced in vain
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+def quiet_keras():
+    """Keras, without what TensorFlow says about itself while it loads, which no setting stops."""
+    # five networks are five traces, which TensorFlow takes for one function traced in vain
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    spoken = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras
+        finally:
+            os.dup2(spoken, 2)
+            os.close(spoken)
+    return keras
+
+
+keras = quiet_keras()
 ARTICLE = {"untruncated": (0.81, 0.88), "article": (0.82, 0.89)}  # logistic regression, network
 
 
