@@ -182,7 +182,7 @@ def compare_keywords(models: dict[str, WordVectors], documents, classes, rng) ->
 def plot_norms(norms: dict[str, np.ndarray]):
     """Norm over frequency rank, each relative to its own mean; the lines are medians."""
     figure, axes = cli.subplots()
-    labels = {"ours": ("ours", (30, -22)), "glove": ("GloVe", (10, 6))}
+    labels = {"ours": ("ours", (30, -22)), "glove": ("GloVe", (24, 2))}
     for name, values in norms.items():
         color = COLORS["default" if name == "ours" else name]
         relative = values / values.mean()
@@ -197,7 +197,7 @@ def plot_norms(norms: dict[str, np.ndarray]):
         label, offset = labels[name]
         axes.annotate(label, place, offset, textcoords="offset points", color=color)
     axes.axhline(1, color="0.5", linestyle="--")
-    axes.set(xscale="log", ylim=(0, None))
+    axes.set(xscale="log", ylim=(0, 2.2))
     axes.set(xlabel="frequency rank of the word", ylabel="norm ‖v‖ over the mean norm")
     return figure
 

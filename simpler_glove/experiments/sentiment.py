@@ -149,7 +149,7 @@ def plot_accuracy(rows: dict[str, dict], majority: float):
         "reviews": "reviews, ours",
     }
     axes.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
-    axes.set(xlim=(0.45, 1.1), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
+    axes.set(xlim=(0.45, 1.2), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
     axes.legend(loc="lower right", frameon=False)
     return figure
 

@@ -53,11 +53,11 @@ def plot_steps(histories: dict[int, list[dict]]):
         losses = [row["loss"] for row in history]
         (line,) = axes.plot(seconds, losses, "o-")
         name = f"{steps} step{'s' * (steps > 1)}"
-        last = seconds[-1], losses[-1]
-        axes.annotate(name, last, (8, 0), textcoords="offset points", color=line.get_color())
+        first = seconds[0], losses[0]
+        axes.annotate(name, first, (8, 3), textcoords="offset points", color=line.get_color())
     axes.set(xlabel="CPU time [s]", ylabel="loss per record (eq. 19 weights)")
     axes.set(xscale="log", yscale="log")
-    axes.margins(x=0.2)
+    axes.margins(x=0.1, y=0.15)
     return figure
 
 
