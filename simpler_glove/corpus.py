@@ -108,8 +108,12 @@ def read_lines(path: Path, split) -> Iterator[list[str]]:
                 line += rest_of_word(file, line)
             number += not unfinished
             unfinished = len(line) >= BLOCK and not line.endswith(b"\n")
-            words = split(read_text(line, position, number, path))
+            text = read_text(line, position, number, path)
             position += len(line)
+            if "\r" in text:  # also what ends a line on old Macs
+                *whole, text = text.rstrip("\r\n").split("\r")
+                yield from map(split, whole)
+            words = split(text)
             yield Part(words) if unfinished else words
         if unfinished:
             yield []  # the file ends within a part: so does its document

@@ -65,16 +65,22 @@ def flags(parser):
     model.add_argument("--alpha", type=POSITIVE, default=0.75, help="α of eq. 19")
     model.add_argument("--no-truncate", action="store_true", help="eq. 19 without the minimum")
     model.add_argument(
-        "--unseen-weight", type=cli.between(0, 1e9, float), default=0.001, help="w0, 0: his loss"
+        "--unseen-weight",
+        type=cli.between(0, 1e9, float),
+        default=0.001,
+        help="weight of PMI 0, article: 0",
     )
     model.add_argument(
         "--mode", choices=("shared", "concat", "sum"), default="shared", help="v, [v, v̂] or v + v̂"
     )
     solver = parser.add_argument_group("solver")
     solvers = ("least-squares", "adagrad", "adagrad-rounds")
-    solver.add_argument("--solver", choices=solvers, default="least-squares", help="ours or his")
+    which = "adagrad: the author's, a record at a time; in rounds: the same steps, fast"
+    solver.add_argument("--solver", choices=solvers, default="least-squares", help=which)
     solver.add_argument("--sweeps", type=cli.between(1, 10**6), help="passes (else 4, AdaGrad 30)")
-    solver.add_argument("--threads", type=cli.between(1, 1024), default=2, help="same vectors")
+    solver.add_argument(
+        "--threads", type=cli.between(1, 1024), default=2, help="do not change the vectors"
+    )
     solver.add_argument("--export", type=Path, metavar="FILE", help="also as word2vec text")
     solver.add_argument("--seed", **cli.SEED)
 

@@ -181,11 +181,22 @@ def read_text(lines, dimension: int, first: int, note=None) -> tuple[list[bytes]
             raise ValueError(
                 f"damaged or cut short: line {number} ({word}) has not {dimension} numbers"
             )
+        if b"\r" in fields[0]:
+            raise ValueError(f"line {number} has carriage returns inside; convert the line ends")
         words.append(fields[0])
         rows.append(row)
+    check_tails(words, dimension)
     if note and not line.endswith(b"\n"):
         note("the last line has no end; if the file was cut, its last number is wrong")
     return words, np.stack(rows) if rows else np.empty((0, dimension), np.float32)
+
+
+def check_tails(words: list[bytes], dimension: int) -> None:
+    """Raise ValueError where most words end in a number: the lines hold more than `dimension`."""
+    tails = [word.rpartition(b" ")[2] for word in words if b" " in word]
+    longer = sum(numbers([tail]) is not None for tail in tails)
+    if 2 * longer > len(words):
+        raise ValueError(f"{longer} of {len(words)} lines hold more than {dimension} numbers")
 
 
 def read_binary(data: bytes, announced: int, dimension: int) -> tuple[list[bytes], np.ndarray]:
@@ -294,7 +305,7 @@ def export_word2vec(path: Path, words: np.ndarray, vectors: np.ndarray) -> None:
 
     Raises ValueError for a word with a line break, which the format cannot hold.
     """
-    broken = [word for word in words if "\n" in word]
+    broken = [word for word in words if "\n" in word or "\r" in word]
     if broken:
         raise ValueError(f"{broken[0]!r}: a word with a line break cannot be exported as text")
     with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:

@@ -99,6 +99,8 @@ class WordVectors:
         """相似词: largest Pearson correlation of PMI profiles over N frequent words (eq. 31–39)."""
         row = self.row(word)
         projected = self.projection(context_words)
+        if not projected[row].any():
+            raise ValueError(f"{word}: its PMI profile is constant, and like every other or none")
         return self._best(projected @ projected[row], top, [row])
 
     def analogy(
@@ -149,14 +151,18 @@ class WordVectors:
             if not self.rows(tokens):
                 raise ValueError(f"{' '.join(tokens)}: no word of it is among those known")
         x, y = self.sentence_vector(first), self.sentence_vector(second)
+        if not (x.any() and y.any()):
+            raise ValueError("the vector of a sentence is zero: as near to every other")
         scale = float(np.linalg.norm(x) * np.linalg.norm(y)) if cosine else 1.0
-        return float(x @ y) / scale if scale > 0 else 0.0
+        return float(x @ y) / scale
 
     # ------------------------------------------------------------ how they are found
     def nearest(
         self, query: np.ndarray, top: int = 10, cosine: bool = True, leave_out=()
     ) -> list[tuple[str, float]]:
         """The top words by inner product (= PMI) or cosine with one query vector (d,)."""
+        if not np.any(query):
+            raise ValueError("the vector asked about is zero: as near to every word")
         scores = self.vectors @ np.asarray(query, np.float32)
         if cosine:
             scores *= self.inverse_norms / max(float(np.linalg.norm(query)), 1e-12)

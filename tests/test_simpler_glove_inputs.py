@@ -128,6 +128,13 @@ def test_unknown_words_among_known_ones_are_told(capsys):
     assert capsys.readouterr().out == "Paris: not among the 2 words, left out\ncosine 1.00\n"
 
 
+@pytest.mark.parametrize("line", ["related zero", "similar zero", "similarity zero / cat"])
+def test_a_zero_vector_has_no_neighbours(line):
+    table = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+    with pytest.raises(ValueError, match="zero|constant"):
+        explore.Prompt(WordVectors(["zero", "cat", "dog"], table)).ask(line)
+
+
 # ---------------------------------------------------------------- a word that stands twice
 def test_the_first_of_two_equal_words_counts_as_in_gensim(tmp_path):
     words, table, told = read(tmp_path / "v.txt", b"cat 1 2\ndog 3 4\ncat 5 6\n")
@@ -195,6 +202,8 @@ def test_vectors_are_read_packed_in_any_way_under_any_name(tmp_path, pack, name)
         (b"cat 1 2\ndog 3\n", r"line 2 \(dog\) has not 2 numbers"),
         (b"cat 1 2\n\ndog 3 4\n", r"line 2 \(empty\) has not 2 numbers"),
         (b"cat 1,5 2,5\n", "line 1 is no word with its numbers"),
+        (b"cat 1 2\rdog 3 4\r", "line 1 has carriage returns inside"),
+        (b"2 2\ncat 1 2 3\ndog 4 5 6\n", "2 of 2 lines hold more than 2 numbers"),
         (b"cat nan 2\n", "no word with finite numbers is left"),
         (b"9999999999 300\ncat \x00\x01", "cut short: 6 bytes for 9,999,999,999 words announced"),
         (gzip.compress(SIMPLE * 99)[:-9], "packed file is cut short or damaged"),
@@ -226,6 +235,7 @@ def test_an_archive_of_two_files_is_refused_by_their_names(tmp_path):
         (b"New York 1 2\ndog 3 4\n", ["New York", "dog"], []),
         (b"2 2\nNew York 1 2\n. . . 3 4\n", ["New York", ". . ."], []),
         (b"1998 1 2\n1999 3 4\n", ["1998", "1999"], []),
+        (b"3 2\nRoute 66 1 2\ncat 3 4\ndog 5 6\n", ["Route 66", "cat", "dog"], []),
         (b"1 2\ncat 1 2\ndog 3 4\n", ["cat", "dog"], ["1 words announced, 2 there"]),
         (b"cat 1 2\ndog 3 inf\n", ["cat"], ["line 2: a number of dog is not finite"]),
         (b"cat 1 2\ndog 3 1e99\n", ["cat"], ["line 2: a number of dog is not finite"]),
@@ -293,6 +303,13 @@ def test_a_corpus_in_another_encoding_is_refused_by_line(tmp_path, data, told):
     assert "corpus.txt" in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_they_do_on_any_system(tmp_path, end):
+    (tmp_path / "corpus.txt").write_bytes(end.join(["a b", "", "c", ""]).encode())
+    found = [words for words in read_documents([tmp_path / "corpus.txt"]) if words]
+    assert found == [["a", "b"], ["c"]]
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
 def test_a_corpus_is_read_by_what_it_holds_not_by_its_name(tmp_path, pack):
     (tmp_path / "corpus.gz").write_bytes(pack("银行 经济\n".encode()))
@@ -336,7 +353,7 @@ def test_every_known_word_can_be_asked_for(word, capsys):
 
 # ---------------------------------------------------------------- what is written reads back
 WORDS = st.lists(
-    st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1),
+    st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1),
     min_size=1,
     max_size=6,
     unique=True,
