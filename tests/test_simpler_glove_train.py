@@ -480,7 +480,8 @@ def test_saved_and_exported_vectors_load_elsewhere(tmp_path, small):
     save_vectors(tmp_path / "v.npz", words, vectors, counts, {"dim": 8})
     with np.load(tmp_path / "v.npz") as saved:
         assert (
-            str(saved["words"]).split("\n") == words.tolist() and saved["counts"].dtype == np.int64
+            saved["words"].tobytes().decode().split("\n") == words.tolist()
+            and saved["counts"].dtype == np.int64
         )
         assert np.array_equal(saved["vectors"], vectors) and json.loads(str(saved["config"])) == {
             "dim": 8
