@@ -108,9 +108,9 @@ def side_of(series: pd.Series, decimal: str = ".", text=None) -> Side:
         return Side(numbers=series.dt.total_seconds().to_numpy(float))
     if pd.api.types.is_numeric_dtype(series):
         numbers = series.to_numpy(np.float64, na_value=np.nan)
-        if not needs_text(numbers, decimal):
-            return Side(numbers=numbers)
         whole = pd.api.types.is_integer_dtype(series)
+        if not needs_text(numbers, "." if whole else decimal):
+            return Side(numbers=numbers)
         series = series.astype(object) if whole or text is None else text()
     codes, levels = pd.factorize(series)
     if text is not None and not all(isinstance(level, str) for level in levels):
@@ -126,7 +126,8 @@ def needs_text(numbers: np.ndarray, decimal: str) -> bool:
     if decimal == "." or not 0 < largest < 1000:
         return False
     broken = numbers[np.isfinite(numbers) & (numbers % 1 != 0)]
-    return len(broken) > 0 and (np.abs(broken) > 1).all() and np.allclose(broken * 1000 % 1, 0)
+    thousands = 1000 * np.abs(broken)
+    return bool(np.all(thousands > 1000) and np.allclose(thousands, np.round(thousands), 0, 1e-6))
 
 
 def is_missing(level: str) -> bool:
