@@ -23,6 +23,7 @@ WORDS = {"none", "nil", "unknown", "unk", "missing", "undefined", "empty", "blan
 WORDS |= {"not available", "not known", "no data", "infinity", "\\n", "未知", "缺失", "不详", "无"}
 TRUTH = {"1": 1.0, "true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "是": 1.0}
 TRUTH |= {"0": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0, "否": 0.0}
+SENTINELS = {-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0}
 FEW = 0.02  # share of other words that numbers or dates may hold and still be numbers or dates
 SAMPLE = 2000  # levels that are tried before a long vocabulary is read whole
 ONE_SIDED = 20  # rows of a level that stands in one table only, from which on it is worth a word
@@ -309,7 +310,20 @@ def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
         for reading in readings:
             values = [np.nan if x is None else float(x - start) for x in reading.exact]
             reading.values = np.array(values)
-    return Column("number", *rows_of(sides, readings), note_of("numbers", sides, readings))
+    rows = rows_of(sides, readings)
+    notes = [note_of("numbers", sides, readings), suspect_sentinel(rows)]
+    return Column("number", *rows, "; ".join(filter(None, notes)))
+
+
+def suspect_sentinel(rows: list) -> str:
+    """A word on -999 and the like, in one table only and beyond all its other numbers."""
+    for name, here, there in (("TRAIN", *rows), ("TEST", *rows[::-1])):
+        for end in (np.fmin, np.fmax):
+            value = end.reduce(here)
+            times = np.sum(here == value)
+            if value in SENTINELS and times >= ONE_SIDED and not np.any(there == value):
+                return f"{value:g} stands in {times} rows of {name} only: a missing value?"
+    return ""
 
 
 def rows_of(sides: tuple, readings: list) -> list:

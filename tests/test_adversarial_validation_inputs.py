@@ -139,6 +139,20 @@ def test_spaces_and_capital_letters_are_no_shift(tmp_path):
     assert found["verdict"] == "no_shift" and "capital letters" in found["taken_for"]["c"]
 
 
+def test_a_column_that_is_empty_in_one_table_is_named(tmp_path):
+    found = prepare(*pair(tmp_path, [""] * ROWS, rooms(0)))
+    assert any("'c' is empty in TRAIN" in warning for warning in found.warnings)
+
+
+def test_a_number_that_may_mean_missing_is_said():
+    values = RANDOM(0).integers(0, 9, ROWS)
+    assert (
+        "-999 stands in 100 rows of TEST only"
+        in column(values, [*values[100:], *[-999] * 100]).note
+    )
+    assert column(values, values[::-1]).note == ""
+
+
 # ---------------------------------------------------------------- how numbers are written
 @pytest.mark.parametrize(
     "text, value",
