@@ -23,6 +23,7 @@ WORDS = {"none", "nil", "unknown", "unk", "missing", "undefined", "empty", "blan
 WORDS |= {"not available", "not known", "no data", "infinity", "\\n", "未知", "缺失", "不详", "无"}
 TRUTH = {"1": 1.0, "true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "是": 1.0}
 TRUTH |= {"0": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0, "否": 0.0}
+SENTINELS = {-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0}
 FEW = 0.02  # share of other words that numbers or dates may hold and still be numbers or dates
 SAMPLE = 2000  # levels that are tried before a long vocabulary is read whole
 ONE_SIDED = 20  # rows of a level that stands in one table only, from which on it is worth a word
@@ -108,9 +109,9 @@ def side_of(series: pd.Series, decimal: str = ".", text=None) -> Side:
         return Side(numbers=series.dt.total_seconds().to_numpy(float))
     if pd.api.types.is_numeric_dtype(series):
         numbers = series.to_numpy(np.float64, na_value=np.nan)
-        if not needs_text(numbers, decimal):
-            return Side(numbers=numbers)
         whole = pd.api.types.is_integer_dtype(series)
+        if not needs_text(numbers, "." if whole else decimal):
+            return Side(numbers=numbers)
         series = series.astype(object) if whole or text is None else text()
     codes, levels = pd.factorize(series)
     if text is not None and not all(isinstance(level, str) for level in levels):
@@ -126,7 +127,8 @@ def needs_text(numbers: np.ndarray, decimal: str) -> bool:
     if decimal == "." or not 0 < largest < 1000:
         return False
     broken = numbers[np.isfinite(numbers) & (numbers % 1 != 0)]
-    return len(broken) > 0 and (np.abs(broken) > 1).all() and np.allclose(broken * 1000 % 1, 0)
+    thousands = 1000 * np.abs(broken)
+    return bool(np.all(thousands > 1000) and np.allclose(thousands, np.round(thousands), 0, 1e-6))
 
 
 def is_missing(level: str) -> bool:
@@ -308,7 +310,20 @@ def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
         for reading in readings:
             values = [np.nan if x is None else float(x - start) for x in reading.exact]
             reading.values = np.array(values)
-    return Column("number", *rows_of(sides, readings), note_of("numbers", sides, readings))
+    rows = rows_of(sides, readings)
+    notes = [note_of("numbers", sides, readings), suspect_sentinel(rows)]
+    return Column("number", *rows, "; ".join(filter(None, notes)))
+
+
+def suspect_sentinel(rows: list) -> str:
+    """A word on -999 and the like, in one table only and beyond all its other numbers."""
+    for name, here, there in (("TRAIN", *rows), ("TEST", *rows[::-1])):
+        for end in (np.fmin, np.fmax):
+            value = end.reduce(here)
+            times = np.sum(here == value)
+            if value in SENTINELS and times >= ONE_SIDED and not np.any(there == value):
+                return f"{value:g} stands in {times} rows of {name} only: a missing value?"
+    return ""
 
 
 def rows_of(sides: tuple, readings: list) -> list:

@@ -113,7 +113,11 @@ def foreign_levels(bins: dict) -> dict:
 
 
 def judge(seen: dict) -> tuple:
-    """(verdict, advice) on what main saw; README.md names the four verdicts."""
+    """(verdict, advice) on what main saw: no_shift, weights, no_overlap or unseen_shift.
+
+    unseen_shift: a column alone tells the tables apart better than D does, so that the weights of
+    this D cannot be right.
+    """
     name, (best, p_best) = next(iter(seen["columns"].items()))
     told = p_best * len(seen["columns"]) < 0.01  # not by chance, of so many columns
     surer = best > seen["auc"] + 0.02 + 3 * seen["auc_error"]

@@ -224,6 +224,11 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
         if useless:
             found.append(f"column {name!r} is {useless}: ignored")
             continue
+        found += [
+            f"column {name!r} is empty in {side}, and so tells the tables apart"
+            for side, values in (("TRAIN", column.train), ("TEST", column.test))
+            if (np.isnan(values) if column.kind == "number" else values < 0).all()
+        ]
         if column.note:
             taken_for[name] = column.note
         prints = [
