@@ -11,6 +11,7 @@ that it needs, so that every block runs in an empty file.
 import ast
 import json
 import symtable
+import textwrap
 
 from docs.pages import (
     ROOT,
@@ -46,8 +47,15 @@ def reading_page(folder: str, post: int, language: str = "en") -> str:
 
 
 # ---------------------------------------------------------------- code that stands alone
+QUIET = {  # what modules of a folder hand on, and where it comes from
+    "keras": "import keras",
+    "ops": "from keras import ops",
+    "tf": "import tensorflow as tf",
+}
+
+
 def bound(node: ast.stmt) -> list[str]:
-    """The names that a statement of a module binds."""
+    """The names that a statement of a module binds; a method is called Class.method."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
     if hasattr(node, "name"):
@@ -58,10 +66,24 @@ def bound(node: ast.stmt) -> list[str]:
     return []
 
 
-def source_of(node: ast.stmt, lines: list[str]) -> str:
-    """The lines of a statement, with its decorators."""
+def parts_of(path: str) -> dict[str, ast.stmt]:
+    """Name → statement of a source file that binds it."""
+    found = {}
+    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+        found |= dict.fromkeys(bound(node), node)
+        if isinstance(node, ast.ClassDef):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            found |= {f"{node.name}.{method.name}": method for method in methods}
+    return found
+
+
+def cut(path: str, name: str) -> str:
+    """A function, method, class or constant of a source file, with its decorators."""
+    parts = parts_of(path)
+    node = parts[find(parts, name, path)]
     first = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-    return "\n".join(lines[first - 1 : node.end_lineno])
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
 
 
 def used(source: str) -> set[str]:
@@ -76,37 +98,50 @@ def used(source: str) -> set[str]:
     return taken(symtable.symtable(source, "", "exec"))
 
 
-def imported(node: ast.Import | ast.ImportFrom, names: set[str]) -> str:
-    """An import without what is not among `names`."""
-    wanted = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in names]
+def imported(node: ast.Import | ast.ImportFrom, name: str, path: str) -> str:
+    """The import of one name; keras comes from Keras, not from the module that hands it on."""
+    alias = next(each for each in node.names if name in (each.asname, each.name.split(".")[0]))
     if isinstance(node, ast.Import):
-        return "\n".join(ast.unparse(ast.Import([alias])) for alias in wanted)
-    return ast.unparse(ast.ImportFrom(node.module, wanted, node.level))
+        return ast.unparse(ast.Import([alias]))
+    beside = (ROOT / path.split("/")[0] / f"{node.module}.py").is_file()
+    if beside and alias.name in QUIET:
+        return QUIET[alias.name]
+    return ast.unparse(ast.ImportFrom(node.module, [alias], node.level))
 
 
 def standing_alone(path: str, names: list[str]) -> str:
     """Named parts of a source file after the imports, constants and functions that they need."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    statements, lines = ast.parse(text).body, text.splitlines()
-    owners = {name: node for node in statements for name in bound(node)}
-    needed, waiting = set(), [find(owners, name, path) for name in names]
+    parts = parts_of(path)
+    needed, waiting = set(), [find(parts, name, path) for name in names]
     while waiting:
         name = waiting.pop()
-        if name in owners and name not in needed:
+        if name in parts and name not in needed:
             needed.add(name)
-            if not isinstance(owners[name], ast.Import | ast.ImportFrom):
-                waiting += used(source_of(owners[name], lines))
-    imports, parts = [], []
-    for node in statements:
-        here = [name for name in bound(node) if name in needed]
-        if here and isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(imported(node, needed))
-        elif here:
-            gap = "\n" if isinstance(node, ast.Assign) and parts else "\n\n\n"
-            parts.append((gap, source_of(node, lines)))
-    head = "\n".join(imports)
-    body = "".join(gap + text for gap, text in parts)
-    return (head + body).strip("\n")
+            if not isinstance(parts[name], ast.Import | ast.ImportFrom):
+                waiting += used(cut(path, name))
+    imports, text, seen = [], "", []
+    for name in [name for name in parts if name in needed]:
+        node = parts[name]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(imported(node, name, path))
+        elif node not in seen:
+            constant = isinstance(node, ast.Assign | ast.AnnAssign)
+            together = constant and seen and isinstance(seen[-1], ast.Assign | ast.AnnAssign)
+            text += ("\n" if together else "\n\n" if constant else "\n\n\n") + cut(path, name)
+            seen.append(node)
+    return (merged(imports) + text).strip("\n")
+
+
+def merged(imports: list[str]) -> str:
+    """Lines of imports, with one line for each module."""
+    found = {}
+    for line in imports:
+        head, _, name = line.partition(" import ")
+        found.setdefault(head if name else line, []).append(name)
+    lines = [
+        f"{head} import {', '.join(names)}" if names[0] else head for head, names in found.items()
+    ]
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- parts of a page
@@ -121,6 +156,14 @@ def formula(folder: str, name: str) -> None:
         print(f"{shown_names} · [{path}]({path})\n")
         print(f"```python\n{standing_alone(f'{folder}/{path}', names.split(','))}\n```\n")
     print("</div>\n")
+
+
+def source(path: str, *names: str) -> None:
+    """Code without a formula, ready to copy: source("simpler_glove/train.py", "pmi")."""
+    folder, _, inside = path.partition("/")
+    shown_names = ", ".join(f"`{name}`" for name in names)
+    print(f"\n{shown_names} · [{inside}]({inside})\n")
+    print(f"```python\n{standing_alone(path, list(names))}\n```\n")
 
 
 def figure(folder: str, name: str, caption: str) -> None:

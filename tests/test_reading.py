@@ -42,7 +42,7 @@ def test_a_formula_stands_beside_its_code(folder, name, capsys):
     for part in row["code"].split(" "):
         path, _, functions = part.partition(":")
         for function in functions.split(","):
-            assert pages.excerpt(f"{folder}/{path}", function) in block
+            assert reading.cut(f"{folder}/{path}", function) in block
     for language in LANGUAGES:
         assert block in page_of(folder, row["post"], language), language
 
@@ -84,11 +84,13 @@ def test_a_wrong_name_is_told_with_page_line_and_near_names(call):
 
 
 def test_code_brings_what_it_needs_and_nothing_else(tmp_path, monkeypatch):
-    source = "import os\nimport numpy as np\nfrom math import pi, e\n\nA, B = 1, 2  # two\n\n\n"
-    function = "def f(half, x):\n    return half + np.sin(x) * B * pi\n"
+    source = (
+        "import os\nimport numpy as np\nfrom math import pi, e, sin\n\nA, B = 1, 2  # two\n\n\n"
+    )
+    function = "def f(half, x):\n    return half + np.sin(x) * B * pi + sin(x)\n"
     source += f"def half(x):\n    return x / 2\n\n\n{function}"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.py").write_text(source)
     monkeypatch.setattr(reading, "ROOT", tmp_path)
-    wanted = "import numpy as np\nfrom math import pi\n\n\nA, B = 1, 2  # two\n\n\n" + function
+    wanted = "import numpy as np\nfrom math import pi, sin\n\nA, B = 1, 2  # two\n\n\n" + function
     assert reading.standing_alone("folder/a.py", ["f"]) == wanted.strip()
