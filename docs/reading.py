@@ -49,6 +49,7 @@ def reading_page(folder: str, post: int, language: str = "en") -> str:
 # ---------------------------------------------------------------- code that stands alone
 QUIET = {  # what modules of a folder hand on, and where it comes from
     "keras": "import keras",
+    "layers": "from keras import layers",
     "ops": "from keras import ops",
     "tf": "import tensorflow as tf",
 }
@@ -66,10 +67,19 @@ def bound(node: ast.stmt) -> list[str]:
     return []
 
 
+def statements(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Those of a module, and those within a `with` or `try` of it."""
+    found = []
+    for node in body:
+        inside = isinstance(node, ast.With | ast.Try)
+        found += statements(node.body) if inside else [node]
+    return found
+
+
 def parts_of(path: str) -> dict[str, ast.stmt]:
     """Name → statement of a source file that binds it."""
     found = {}
-    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+    for node in statements(ast.parse((ROOT / path).read_text(encoding="utf-8")).body):
         found |= dict.fromkeys(bound(node), node)
         if isinstance(node, ast.ClassDef):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
@@ -178,17 +188,22 @@ def verdicts(folder: str, language: str, *names: str) -> None:
     """A line per claim: verdict, wording, the post's number and ours."""
     runs, wordings = recorded(folder), {row["id"]: row for row in claims(folder)}
     post, here, colon, comma, stop = MARKS[language]
+    gap = " " if language == "en" else ""
     print('\n<div class="claims">\n')
     for name in names:
         wording = wordings[find(wordings, name, f"{folder}/claims.json")]
         judged = judge(wording, runs)
         word, mark = VERDICTS[judged["verdict"]][language], judged["verdict"].replace(" ", "-")
-        text = wording["claim"][language].rstrip(stop) + stop
-        print(f'- <span class="verdict {mark}" id="{name}">{name} {word}</span> {text}')
         numbers = shown(wording, judged["measured"], language)
         measured = comma.join(f"{what} **{value}**" for what, value in numbers) or "–"
-        said = f"{post}{colon}{wording['article'][language]}{stop}"
-        print(f"  {said} {here}{colon}{measured}{stop}".replace("。 ", "。"))
+        sentences = [
+            wording["claim"][language].rstrip(stop) + stop,
+            f"{post}{colon}{wording['article'][language]}{stop}",
+            f"{here}{colon}{measured}{stop}",
+        ]
         if judged["verdict"] != "holds":
-            print("  " + wording["why" if "why" in wording else "needs"][language])
+            reason = wording["why" if "why" in wording else "needs"][language].rstrip(stop)
+            sentences.append(reason[:1].upper() + reason[1:] + stop)
+        verdict = f'<span class="verdict {mark}" id="{name}">{name} {word}</span>'
+        print(f"- {verdict} {gap.join(sentences)}")
     print("\n</div>\n")

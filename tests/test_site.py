@@ -126,15 +126,14 @@ def test_the_other_language_is_one_click_away_at_the_same_section(site, browser,
         page.goto((site / name).as_uri())
         sections = page.locator("article section")
         ids = [section.get_attribute("id") for section in sections.all()]
-        for section in ids[1:6:2]:
-            page.goto((site / name).as_uri())
-            at_the_top = page.evaluate(GO_TO, section)
-            with page.expect_navigation():
-                page.locator(".other-language").click()
-            path, _, anchor = page.url.partition("#")
-            assert path == (site / name.replace(language, other, 1)).as_uri()
-            assert [section.get_attribute("id") for section in sections.all()] == ids, name
-            assert anchor == section or not at_the_top, name
+        section = ids[len(ids) // 2] if ids else None
+        at_the_top = section and page.evaluate(GO_TO, section)
+        with page.expect_navigation():
+            page.locator(".other-language").click()
+        path, _, anchor = page.url.partition("#")
+        assert path == (site / name.replace(language, other, 1)).as_uri()
+        assert [section.get_attribute("id") for section in sections.all()] == ids, name
+        assert anchor == section or not at_the_top, name
     page.close()
 
 

@@ -51,6 +51,10 @@ def generated(page: Path) -> str:
     name = str(page.relative_to(ROOT))
     try:
         return cog.process_string(page.read_text(encoding="utf-8"), fname=name)
+    except SyntaxError as error:
+        raise ValueError(
+            f"{error.filename.strip('<>').removeprefix('cog ')}: {error.msg}"
+        ) from None
     except CogError as error:
         lines = str(error).strip().splitlines()
         complaint = lines[-1].removeprefix("KeyError: ").strip("\"'")
@@ -89,16 +93,17 @@ def linked(page: Path, text: str, name: str, names: dict[str, Path], tree: Path)
 
 def assemble(language: str, tree: Path) -> None:
     """Write every page of one language into the tree that Sphinx reads."""
-    names = sources(language)
+    names, texts = sources(language), {}
     for name, page in names.items():
-        text = generated(page)
-        lines = text.split("\n")
+        lines = generated(page).split("\n")
         if "README" in lines[0] or "reading" in lines[0]:
             lines[0] = ""  # the link to the other language: every page of the site has its own
+        texts[name] = "\n".join(lines)
+    for name, text in texts.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        body = linked(page, "\n".join(lines), name, names, tree)
+        body = linked(names[name], text, name, names, tree)
         (tree / name).write_text(body, encoding="utf-8")
-    for name, text in overview.pages_of_the_site(language, names).items():
+    for name, text in overview.pages_of_the_site(language, texts).items():
         (tree / name).write_text(text, encoding="utf-8")
 
 

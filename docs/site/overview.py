@@ -32,15 +32,15 @@ def words(language: str) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- home
-def posts(names) -> list[tuple[dict, dict, str]]:
+def posts(texts) -> list[tuple[dict, dict, str]]:
     """(folder's entry, post, name of its page on the site) for the posts that have a page."""
     found = []
     for article in pages.articles():
         for post in article["posts"]:
             name = f"{article['folder']}/{reading.reading_page(article['folder'], post['number'])}"
             readme = f"{article['folder']}/README.md"
-            name = name if name in names else readme
-            if name in names:
+            name = name if name in texts else readme
+            if name in texts:
                 found.append((article, post, name))
     return found
 
@@ -56,22 +56,22 @@ def card(article: dict, post: dict, name: str, text: str, language: str) -> str:
     folder = article["folder"]
     title = f"{post['number']} {post['title']}"
     picture = post.get("figure") or first_figure(text)
-    lines = [f'<div class="card">\n\n[![{title}]({folder}/{picture})]({name})\n'] if picture else []
+    lines = ['<div class="card">\n']
+    if picture:
+        lines.append(f"[![{title}]({folder}/{picture})]({name})\n")
     lines += [f"**[{title}]({name})**\n", f"{post['question'][language]}\n"]
     headline = pages.filled(folder, post["headline"][language])
     return "\n".join([*lines, f"*{headline}*\n\n</div>\n"])
 
 
-def home(language: str, names) -> str:
+def home(language: str, texts: dict[str, str]) -> str:
     say = words(language)
-    cards = [
-        card(article, post, name, names[name].read_text(encoding="utf-8"), language)
-        for article, post, name in posts(names)
-    ]
+    found = posts(texts)
+    cards = [card(article, post, name, texts[name], language) for article, post, name in found]
     contents = {
-        say["posts"]: [name for name in names if "/reading" in name],
-        say["folders"]: [name for name in names if name.endswith("/README.md")],
-        say["about"]: ["claims.md", "README.md"],
+        say["posts"]: [name for _, _, name in found if "/reading" in name],
+        say["folders"]: [f"{folder}/README.md" for folder in pages.landed()],
+        say["about"]: ["claims.md", "README.md", "data/README.md"],
     }
     trees = [
         f"```{{toctree}}\n:hidden:\n:maxdepth: 1\n:caption: {title}\n\n"
@@ -88,16 +88,21 @@ def home(language: str, names) -> str:
 
 
 # ---------------------------------------------------------------- all claims
+def escaped(text: str) -> str:
+    """Text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def menu(name: str, title: str, options: dict[str, str], every: str) -> str:
     choices = "".join(f'<option value="{value}">{text}</option>' for value, text in options.items())
     choices = f'<option value="">{every}</option>{choices}'
     return f'<label>{title} <select data-filter="{name}">{choices}</select></label>'
 
 
-def page_of_claim(folder: str, name: str, names) -> str:
+def page_of_claim(folder: str, name: str, texts: dict[str, str]) -> str:
     """Address of the place that speaks of a claim: a reading page of its folder, or its README."""
-    for page, source in names.items():
-        if page.startswith(f"{folder}/reading") and f'"{name}"' in source.read_text("utf-8"):
+    for page, text in texts.items():
+        if page.startswith(f"{folder}/reading") and f'id="{name}"' in text:
             return f"{page.removesuffix('.md')}.html#{name}"
     return f"{folder}/README.html"
 
@@ -108,28 +113,28 @@ def claim_row(folder: str, wording: dict, runs: dict, page: str, language: str) 
     mark = verdict.replace(" ", "-")
     numbers = pages.shown(wording, judged["measured"], language)
     measured = "".join(
-        f"<li>{html.escape(what)} <b>{html.escape(value)}</b></li>" for what, value in numbers
+        f"<li>{escaped(what)} <b>{escaped(value)}</b></li>" for what, value in numbers
     )
     reason = {} if verdict == "holds" else wording["why" if "why" in wording else "needs"]
-    because = f"<p>{html.escape(reason[language])}</p>" if reason else ""
+    because = f"<p>{escaped(reason[language])}</p>" if reason else ""
     label = f'<td data-label="{WORDS["article"][language]}">'
     cells = [
-        f'<td><a href="{page}">{wording["id"]}</a> {html.escape(wording["claim"][language])}</td>',
-        f"{label}{html.escape(wording['article'][language])}</td>",
+        f'<td><a href="{page}">{wording["id"]}</a> {escaped(wording["claim"][language])}</td>',
+        f"{label}{escaped(wording['article'][language])}</td>",
         f"<td><ul>{measured}</ul>{because}</td>",
         f'<td><span class="verdict {mark}">{pages.VERDICTS[verdict][language]}</span></td>',
     ]
     return f'<tr data-post="{wording["post"]}" data-verdict="{mark}">{"".join(cells)}</tr>'
 
 
-def all_claims(language: str, names) -> str:
+def all_claims(language: str, texts: dict[str, str]) -> str:
     say = words(language)
     rows, numbers, verdicts = [], {}, {}
     for folder in pages.landed():
         runs = pages.recorded(folder)
         for wording in pages.claims(folder):
             verdict = pages.judge(wording, runs)["verdict"]
-            page = page_of_claim(folder, wording["id"], names)
+            page = page_of_claim(folder, wording["id"], texts)
             rows.append(claim_row(folder, wording, runs, page, language))
             numbers[str(wording["post"])] = str(wording["post"])
             verdicts[verdict.replace(" ", "-")] = pages.VERDICTS[verdict][language]
@@ -144,5 +149,6 @@ def all_claims(language: str, names) -> str:
     return "\n".join([*lines, *rows, "</tbody></table>\n"])
 
 
-def pages_of_the_site(language: str, names) -> dict[str, str]:
-    return {"index.md": home(language, names), "claims.md": all_claims(language, names)}
+def pages_of_the_site(language: str, texts: dict[str, str]) -> dict[str, str]:
+    """Name → text of the pages that no folder has; texts: name → text of those that one has."""
+    return {"index.md": home(language, texts), "claims.md": all_claims(language, texts)}
