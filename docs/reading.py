@@ -202,7 +202,9 @@ def verdicts(folder: str, language: str, *names: str) -> None:
             f"{here}{colon}{measured}{stop}",
         ]
         if judged["verdict"] != "holds":
-            reason = wording["why" if "why" in wording else "needs"][language].rstrip(stop)
+            reason = wording["why" if judged["verdict"] == "does not hold" else "needs"][
+                language
+            ].rstrip(stop)
             sentences.append(reason[:1].upper() + reason[1:] + stop)
         verdict = f'<span class="verdict {mark}" id="{name}">{name} {word}</span>'
         print(f"- {verdict} {gap.join(sentences)}")

@@ -115,7 +115,7 @@ def claim_row(folder: str, wording: dict, runs: dict, page: str, language: str) 
     measured = "".join(
         f"<li>{escaped(what)} <b>{escaped(value)}</b></li>" for what, value in numbers
     )
-    reason = {} if verdict == "holds" else wording["why" if "why" in wording else "needs"]
+    reason = {} if verdict == "holds" else wording["why" if verdict == "does not hold" else "needs"]
     because = f"<p>{escaped(reason[language])}</p>" if reason else ""
     label = f'<td data-label="{WORDS["article"][language]}">'
     cells = [
