@@ -44,7 +44,8 @@ def place() -> str:
 
 
 def nearest(name: str, names) -> str:
-    return ", ".join(difflib.get_close_matches(name, list(names), 3, 0.4)) or "nothing"
+    """The three names nearest to one that is not there."""
+    return ", ".join(difflib.get_close_matches(name, list(names), 3, 0.0)) or "nothing"
 
 
 def find(names, name: str, where: str):
