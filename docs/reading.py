@@ -9,7 +9,9 @@ that it needs, so that every block runs in an empty file.
 """
 
 import ast
+import itertools
 import json
+import re
 import symtable
 import textwrap
 
@@ -25,6 +27,7 @@ from docs.pages import (
     shown,
 )
 
+ENDS = {"en": ".md", "zh": ".zh-CN.md"}
 MARKS = {  # the post's number, ours, and the marks between them
     "en": ("Post", "Here", ": ", "; ", "."),
     "zh": ("原文", "实测", "：", "；", "。"),
@@ -42,8 +45,25 @@ def reading_page(folder: str, post: int, language: str = "en") -> str:
     """Page of a post: reading.md for its folder's first post, reading-4681.md for the second."""
     posts = next(row["posts"] for row in articles() if row["folder"] == folder)
     first = posts[0]["number"] == post
-    end = {"en": ".md", "zh": ".zh-CN.md"}[language]
-    return ("reading" if first else f"reading-{post}") + end
+    return ("reading" if first else f"reading-{post}") + ENDS[language]
+
+
+def captions(folder: str) -> dict[str, dict]:
+    """Name of a figure on a folder's pages → its caption in both languages, and its claims.
+
+    The claims of a figure are those that a reading page judges in the same section.
+    """
+    posts = next(row["posts"] for row in articles() if row["folder"] == folder)
+    names = [reading_page(folder, post["number"]) for post in posts] + ["README.md"]
+    found = {}
+    for name, (language, end) in itertools.product(names, ENDS.items()):
+        page = ROOT / folder / name.replace(".md", end)
+        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        for section in text.split("\n## "):
+            judged = re.findall(r'id="(C[\d.]+)"', section)
+            for caption, figure in re.findall(r"^!\[(.*)\]\(figures/(\w+)\.png\)", section, re.M):
+                found.setdefault(figure, {"claims": judged}).setdefault(language, caption)
+    return found
 
 
 # ---------------------------------------------------------------- code that stands alone

@@ -129,6 +129,7 @@ def claim_row(folder: str, wording: dict, runs: dict, page: str, language: str) 
 
 def all_claims(language: str, texts: dict[str, str]) -> str:
     say = words(language)
+    titles = {post["number"]: post["title"] for row in pages.articles() for post in row["posts"]}
     rows, numbers, verdicts = [], {}, {}
     for folder in pages.landed():
         runs = pages.recorded(folder)
@@ -136,7 +137,8 @@ def all_claims(language: str, texts: dict[str, str]) -> str:
             verdict = pages.judge(wording, runs)["verdict"]
             page = page_of_claim(folder, wording["id"], texts)
             rows.append(claim_row(folder, wording, runs, page, language))
-            numbers[str(wording["post"])] = str(wording["post"])
+            number = wording["post"]
+            numbers[str(number)] = f"{number} {titles.get(number, '')}".strip()
             verdicts[verdict.replace(" ", "-")] = pages.VERDICTS[verdict][language]
     filters = [
         menu("post", say["post"], dict(sorted(numbers.items())), say["all"]),

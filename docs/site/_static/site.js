@@ -19,7 +19,7 @@ function stackWideFormulas() {
 // The section at the top of the window: its id is the same in the other language.
 function sectionInView() {
   const started = [...document.querySelectorAll("article section")].filter(
-    (section) => section.getBoundingClientRect().top < innerHeight / 3
+    (section) => section.getBoundingClientRect().top < 100
   );
   return started.length ? started.at(-1).id : "";
 }
