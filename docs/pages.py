@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+ENDS = {"en": ".md", "zh": ".zh-CN.md"}  # of the pages' names
 VERDICTS = {
     "holds": {"en": "holds", "zh": "成立"},
     "does not hold": {"en": "does not hold", "zh": "不成立"},
@@ -64,6 +65,13 @@ def landed() -> list[str]:
     """The folders whose scripts can be run: those with a cli.py."""
     folders = [article["folder"] for article in articles()]
     return [folder for folder in folders if (ROOT / folder / "cli.py").is_file()]
+
+
+def reading_page(folder: str, post: int, language: str = "en") -> str:
+    """Page of a post: reading.md for its folder's first post, reading-4681.md for the second."""
+    posts = next(row["posts"] for row in articles() if row["folder"] == folder)
+    first = posts[0]["number"] == post
+    return ("reading" if first else f"reading-{post}") + ENDS[language]
 
 
 def claims(folder: str) -> list[dict]:
@@ -251,7 +259,8 @@ def claim_counts(language: str) -> None:
 
 def articles_table(language: str) -> None:
     """A row per post: question, headline, seconds of its folder's default scripts."""
-    page, rows = {"en": "README.md", "zh": "README.zh-CN.md"}[language], []
+    page, rows = f"README{ENDS[language]}", []
+    beside = {"en": "formulas and code", "zh": "公式与代码"}[language]
     for article in articles():
         folder = article["folder"]
         if folder not in landed():
@@ -267,5 +276,8 @@ def articles_table(language: str) -> None:
             )
             headline = filled(folder, post["headline"][language])
             link = f"[{folder}]({folder}/{page})"
+            reading = f"{folder}/{reading_page(folder, post['number'], language)}"
+            if (ROOT / reading).is_file():
+                link += f", [{beside}]({reading})"
             rows.append([title, link, post["question"][language], headline, f"{spent:.0f}"])
     table(HEADERS["articles"][language], rows)

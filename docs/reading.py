@@ -16,6 +16,7 @@ import symtable
 import textwrap
 
 from docs.pages import (
+    ENDS,
     ROOT,
     VERDICTS,
     articles,
@@ -23,11 +24,11 @@ from docs.pages import (
     filled,
     find,
     judge,
+    reading_page,
     recorded,
     shown,
 )
 
-ENDS = {"en": ".md", "zh": ".zh-CN.md"}
 MARKS = {  # the post's number, ours, and the marks between them
     "en": ("Post", "Here", ": ", "; ", "."),
     "zh": ("原文", "实测", "：", "；", "。"),
@@ -39,13 +40,6 @@ def formulas(folder: str) -> dict[str, dict]:
     """Id → formula of the posts that a folder accompanies, in the order of the posts."""
     table = json.loads((ROOT / "docs" / "formulas.json").read_text(encoding="utf-8"))
     return {row["id"]: row for row in table[find(table, folder, "docs/formulas.json")]}
-
-
-def reading_page(folder: str, post: int, language: str = "en") -> str:
-    """Page of a post: reading.md for its folder's first post, reading-4681.md for the second."""
-    posts = next(row["posts"] for row in articles() if row["folder"] == folder)
-    first = posts[0]["number"] == post
-    return ("reading" if first else f"reading-{post}") + ENDS[language]
 
 
 def captions(folder: str) -> dict[str, dict]:

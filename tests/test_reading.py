@@ -20,7 +20,7 @@ FORMULAS = [(folder, name) for folder in FOLDERS for name in reading.formulas(fo
 
 
 def page_of(folder: str, post: int, language: str) -> str:
-    page = ROOT / folder / reading.reading_page(folder, post, language)
+    page = ROOT / folder / pages.reading_page(folder, post, language)
     return page.read_text(encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 import html
 import re
 
-from docs import pages, reading
+from docs import pages
 
 WORDS = {
     "title": {"en": "kexue.fm, reproduced", "zh": "科学空间文章复现"},
@@ -37,7 +37,7 @@ def posts(texts) -> list[tuple[dict, dict, str]]:
     found = []
     for article in pages.articles():
         for post in article["posts"]:
-            name = f"{article['folder']}/{reading.reading_page(article['folder'], post['number'])}"
+            name = f"{article['folder']}/{pages.reading_page(article['folder'], post['number'])}"
             readme = f"{article['folder']}/README.md"
             name = name if name in texts else readme
             if name in texts:
