@@ -235,13 +235,19 @@ def code(path: str, *names: str, imports: str = "") -> None:
 
 # ---------------------------------------------------------------- the front page
 def counts(language: str) -> dict[str, int]:
-    """How many claims have which verdict, over all folders."""
+    """How many claims have which verdict, over all folders: "hold" → 47."""
     found = dict.fromkeys(VERDICTS, 0)
     for folder in landed():
         runs = recorded(folder)
         for wording in claims(folder):
             found[judge(wording, runs)["verdict"]] += 1
-    return {VERDICTS[name][language]: number for name, number in found.items()}
+    many = {"holds": "hold", "does not hold": "do not hold"} if language == "en" else {}
+    return {
+        many.get(name, VERDICTS[name][language])
+        if number != 1
+        else VERDICTS[name][language]: number
+        for name, number in found.items()
+    }
 
 
 def claim_counts(language: str) -> None:
