@@ -1,280 +1,282 @@
-"""Word vectors whose inner product is the PMI of two words: counting, fitting, saving, export.
+"""Word vectors whose inner product is the PMI of two words: count, set the targets, fit, check.
 
-Article: 更别致的词向量模型(三)：描述相关的模型, (四)：模型的求解 https://kexue.fm/archives/4671 https://kexue.fm/archives/4675
-Run:     python simpler_glove/train.py                  (People's Daily, January 1998; --quick for a look)
-         python simpler_glove/train.py sotu my.txt.xz --mode concat --export vectors.txt
-Time:    10 s on 2 cores (AMD EPYC), 0.4 GB
+Article: 更别致的词向量模型(一)至(六) https://kexue.fm/archives/4667 4669 4671 4675 4677 4681
+Run:     python simpler_glove/train.py               (People's Daily, January 1998 → vectors.npz)
+         python simpler_glove/train.py my.txt.xz --segment --min-count 10 --export vectors.txt
+Symbols: c_i → counts   x_ij → pairs   P̃(w_i) → word_share   P̃(w_i, w_j) → pair_share
+         log R(w_i, w_j) = PMI → pmi (eq. 2, 15, 16)   λ_ij → weight (eq. 19)   v_i → v[i] (eq. 8)
+         η → rate   G → G (eq. 23)
+Differs from the article: the default solver is ours, weighted least squares word by word, and it
+         holds pairs that never met near PMI 0; --solver adagrad --unseen-weight 0 is his to the
+         letter. A reader of the posts meets:
 
-Symbols: v_i → vectors (eq. 8)   PMI(w_i, w_j) → target (eq. 15)   λ_ij = min(1, x_ij/x_max)^α → weight (eq. 19)
-         x_ij → pairs (count.py)   c_i → counts   w0 → unseen_weight, λ → penalty (both ours)
-Differs from the article: weighted least squares by conjugate gradients, word by word, instead of AdaGrad pair by pair
-(--solver adagrad is his); --unseen-weight holds pairs that never met near PMI 0 (0: the article's loss to the letter).
+ (二) eq. 1–2    relevance R and PMI                      pmi
+      eq. 3–7    R of sets of words is a product of R     experiments/additivity.py
+ (三) eq. 8–13   R = f(⟨v_i, v_j⟩), and f is exp          experiments/additivity.py
+      eq. 14–15  the model ⟨v_i, v_j⟩ = PMI               check_pmi: does it hold?
+ (四)            counting words and pairs                 counting.py, experiments/count.py
+      eq. 16     targets from counts                      pmi
+      eq. 17–18  GloVe, and why it is ill-posed           experiments/glove.py
+      eq. 19     the weights                              weigh
+      eq. 21–23  AdaGrad                                  adagrad_step; experiments/solvers.py
+                 one vector a word or two                 experiments/modes.py
+ (五) eq. 24–29  what the norm says                       experiments/norms.py
+                 analogies                                experiments/analogies.py
+      eq. 30–39  related and similar words                vectors.py, experiments/similar_words.py
+      eq. 40–46  keywords, sentences                      vectors.py, experiments/glove.py and
+                                                          experiments/sentiment.py
+ (六)            using vectors                            explore.py, evaluate.py
 """
-import argparse
-import contextlib
-import json
-import os
-import platform
-import sys
+
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simpler_glove.adagrad import adagrad_epoch  # noqa: E402
-from simpler_glove.count import DEFAULT_CORPUS, load_corpus  # noqa: E402
-from simpler_glove.least_squares import PairTargets, objective, sweep  # noqa: E402
+import adagrad
+import cli
+import least_squares
+from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
+from vector_files import export_word2vec, save_vectors
 
-HERE = Path(__file__).resolve().parent
-CLAIM_PMI = "the inner product of two word vectors is the PMI of the words in the corpus"
-
-
-# ---------------------------------------------------------------- data
-def save_vectors(path: Path, words: np.ndarray, vectors: np.ndarray, counts: np.ndarray, config: dict) -> None:
-    """One .npz: words (str, most frequent first), vectors (float32), counts (int64), config (JSON); in one move."""
-    path = Path(path)
-    with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez(file, words=np.asarray(words, str), vectors=np.asarray(vectors, np.float32),
-                 counts=np.asarray(counts, np.int64), config=json.dumps(config, ensure_ascii=False, default=str))
+OFTEN = 10  # meetings from which on the PMI of a pair is known to about 1/√10 = 0.3 nat
+POSITIVE = cli.between(1e-9, 1e9, float)
+GIGABYTES = cli.between(1e-9, 1e6, float)
 
 
-def export_word2vec(path: Path, words: np.ndarray, vectors: np.ndarray) -> None:
-    """The text format of word2vec, which gensim and others load: 'n d', then a word and its d numbers a line."""
-    with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write(f"{len(words)} {vectors.shape[1]}\n")
-        for word, vector in zip(words, vectors.tolist()):
-            file.write(f"{word} {' '.join(f'{value:.6g}' for value in vector)}\n")
+def flags(parser):
+    corpus = parser.add_argument_group("corpus")
+    names = "files (.txt .gz .xz .bz2; a document a line) or peoples-daily-199801, sotu, text8"
+    corpus.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
+    corpus.add_argument("--segment", action="store_true", help="cut raw Chinese with jieba")
+    corpus.add_argument(
+        "--min-count", type=cli.between(1, 10**9), default=5, help="occurrences of a word"
+    )
+    corpus.add_argument(
+        "--window", type=cli.between(1, 10**4), default=10, help="words on each side"
+    )
+    corpus.add_argument("--memory", type=GIGABYTES, default=1.0, help="GB for counting")
+    corpus.add_argument("--data-dir", **cli.DATA_DIR)
+    model = parser.add_argument_group("model")
+    model.add_argument("--dim", type=cli.between(1, 10**5), default=128, help="length of a vector")
+    model.add_argument("--x-max", type=POSITIVE, default=100.0, help="x_max of eq. 19")
+    model.add_argument("--alpha", type=POSITIVE, default=0.75, help="α of eq. 19")
+    model.add_argument("--no-truncate", action="store_true", help="eq. 19 without the minimum")
+    model.add_argument(
+        "--unseen-weight",
+        type=cli.between(0, 1e9, float),
+        default=0.001,
+        help="weight of PMI 0, article: 0",
+    )
+    model.add_argument(
+        "--mode", choices=("shared", "concat", "sum"), default="shared", help="v, [v, v̂] or v + v̂"
+    )
+    solver = parser.add_argument_group("solver")
+    solvers = ("least-squares", "adagrad", "adagrad-rounds")
+    which = "adagrad: the author's, a record at a time; in rounds: the same steps, fast"
+    solver.add_argument("--solver", choices=solvers, default="least-squares", help=which)
+    solver.add_argument("--sweeps", type=cli.between(1, 10**6), help="passes (else 4, AdaGrad 30)")
+    solver.add_argument(
+        "--threads", type=cli.between(1, 1024), default=2, help="do not change the vectors"
+    )
+    solver.add_argument("--export", type=Path, metavar="FILE", help="also as word2vec text")
+    solver.add_argument("--seed", **cli.SEED)
 
 
-@contextlib.contextmanager
-def replacing(path: Path):
-    """A name to write to, moved to `path` only when all went well."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+# ------------------------------------------------ (二), (三): ⟨v_i, v_j⟩ = log R(w_i, w_j)
+def pmi(pairs: csr_matrix, counts: np.ndarray, total: int) -> np.ndarray:
+    """PMI in nats of the pairs i > j that met, in the order of pairs.tocoo().
 
-
-# ---------------------------------------------------------------- method
-def fit(pairs: csr_matrix, counts: np.ndarray, dim: int = 128, mode: str = "shared", solver: str = "cg",
-        sweeps: int = 4, steps: int = 3, unseen_weight: float = 0.001, penalty: float = 0.1, x_max: float = 100,
-        alpha: float = 0.75, truncate: bool = True, threads: int = 2, seed: int = 0, report=None,
-        measure: bool = True, keep_interrupted: bool = False, **adagrad) -> dict:
-    """Fit word vectors to the PMI of the counted pairs.
-
-    pairs: (n, n) lower triangle of counts (count_pairs); counts: (n,) of the words. mode: shared (one vector per word,
-    the article), concat or sum (centre and context vectors). one thread and two give the same bytes.
-    Returns vectors (n, d) float32 (concat: 2d), centre, context, history [{sweep, loss, unseen, cpu_s, wall_s}],
-    interrupted (with keep_interrupted Ctrl-C ends the fit, and the vectors are those of the last finished sweep).
+    pairs (n, n): lower triangle of x_ij; counts (n,): c_i; total: the sum of x_ij over i > j.
     """
-    size = len(counts)
-    if dim > size:
-        raise ValueError(f"dimension {dim} is larger than the vocabulary of {size} words; lower --dim")
-    if not pairs.nnz:
-        raise ValueError("no two different words meet within a window: nothing to fit")
-    data = PairTargets(pairs, counts, x_max, alpha, truncate)
+    some = pairs.tocoo()
+    # P̃(w_i) = c_i / Σ c   and   P̃(w_i, w_j) = x_ij / Σ x over ordered pairs, hence the 2
+    word_share = counts / counts.sum()
+    pair_share = some.data / (2 * total)
+    # eq. 2, 15, 16: PMI = log R(w_i, w_j) = log P̃(w_i, w_j) / (P̃(w_i) P̃(w_j))
+    log_share = np.log(word_share)
+    return np.log(pair_share) - log_share[some.row] - log_share[some.col]
+
+
+def inner_products(fitted: dict, pairs: csr_matrix) -> np.ndarray:
+    """⟨v_i, v_j⟩ (modes with two vectors: ⟨v_i, v̂_j⟩) of the same pairs."""
+    some = pairs.tocoo()
+    return np.einsum("nd,nd->n", fitted["centre"][some.row], fitted["context"][some.col])
+
+
+# ------------------------------------------------ (四): the loss Σ λ_ij (⟨v_i, v_j⟩ − PMI_ij)²
+def weigh(x: np.ndarray, x_max: float, alpha: float, truncate: bool) -> np.ndarray:
+    """λ_ij of pairs that met x times."""
+    # eq. 19: λ_ij = (min{x_ij / x_max, 1})^α
+    ratio = np.minimum(x / x_max, 1) if truncate else x / x_max
+    return ratio**alpha
+
+
+def adagrad_step(
+    v: np.ndarray, G: np.ndarray, i: int, j: int, target: float, weight: float, rate: float = 0.1
+) -> None:
+    """The author's step for one record (i, j): v (n, d) and the sums G (n, d) change in place."""
+    # λ_ij (⟨v_i, v_j⟩ − PMI_ij)
+    error = weight * (v[i] @ v[j] - target)
+    # eq. 21, 22: the gradients of the loss, its factor 2 dropped
+    gradient_i = error * v[j]
+    gradient_j = error * v[i]
+    # eq. 23: v ← v − η g / √G, where G holds the squares of all gradients up to this one; the post
+    # prints the sum up to the one before, his program adds first, and so does this
+    G[i] += gradient_i**2
+    G[j] += gradient_j**2
+    v[i] -= rate * gradient_i / np.sqrt(G[i] + 1e-8)
+    v[j] -= rate * gradient_j / np.sqrt(G[j] + 1e-8)
+
+
+def fit_adagrad(pairs, counts, dim, epochs, seed, threads, weighting, **reporting) -> dict:
+    """The author's solver: every record, (i, j) and (j, i), once an epoch in random order."""
+    data = least_squares.PairTargets(pairs, counts, **weighting)  # measures the loss only
     rng = np.random.default_rng(seed)
-    spread = 10 if solver == "cg" else 1                       # 10 times the author's start
-    tables = [((rng.random((size, dim)) - 0.5) / dim * spread).astype(np.float32)
-              for _ in range(1 if mode == "shared" else 2)]
-    target, source = tables[0], tables[-1]
-    sums = [np.ones_like(table) for table in tables]
-    history, finished, interrupted = [], [table.copy() for table in tables], False
-    cpu, wall = time.process_time(), time.perf_counter()
-    with threadpool_limits(1, user_api="blas"):
-        try:
-            for number in range(1, sweeps + 1):
-                if solver == "cg":
-                    effort = 2 * steps if number == 1 else steps
-                    sweep(target, source, data, unseen_weight, penalty, effort, threads)
-                    if mode != "shared":
-                        sweep(source, target, data, unseen_weight, penalty, effort, threads)
-                else:
-                    adagrad_epoch(target, source, sums, data, rng, **adagrad)
-                spent = {"sweep": number, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-                if measure or number == sweeps:
-                    spent["loss"], spent["unseen"] = objective(target, source, data, threads)
-                finished = [table.copy() for table in tables]
-                history.append(spent)
-                if report:
-                    report(spent)
-        except KeyboardInterrupt:
-            if not keep_interrupted or not history:
-                raise
-            interrupted = True
-    centre, context = finished[0], finished[-1]
-    vectors = {"shared": lambda: centre, "sum": lambda: centre + context,
-               "concat": lambda: np.hstack([centre, context])}[mode]()
-    return {"vectors": vectors, "centre": centre, "context": context, "history": history, "interrupted": interrupted}
+    v, _ = least_squares.start_vectors(len(counts), dim, "shared", 1, rng)
+    G = np.ones_like(v)
+    some = pairs.tocoo()
+    targets = pmi(pairs, counts, some.data.sum(dtype=np.int64))
+    weights = weigh(some.data, **weighting)
+
+    def one_epoch(_):
+        order = rng.permutation(2 * len(targets)) % len(targets)
+        for n in tqdm(order, unit=" records", leave=False, disable=None):
+            adagrad_step(v, G, some.row[n], some.col[n], targets[n], weights[n])
+
+    return least_squares.run_sweeps(one_epoch, epochs, v, v, data, "shared", threads, **reporting)
 
 
-# ---------------------------------------------------------------- evaluation
-def inner_and_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """(⟨v_i, v_j⟩, PMI counted in the corpus) of `pairs` (part of a lower triangle whose counts sum to `total`)."""
-    some, log_probability = pairs.tocoo(), np.log(counts / counts.sum())
-    inner = np.einsum("nd,nd->n", fitted["centre"][some.row], fitted["context"][some.col])
-    pmi = np.log(some.data / (2 * total)) - log_probability[some.row] - log_probability[some.col]
-    return inner, pmi
+def fit(pairs: csr_matrix, counts: np.ndarray, args, **reporting) -> dict:
+    """The vectors by the solver that was asked for.
+
+    The default is ours (least_squares.py): with all other vectors held fixed the loss is quadratic
+    in one vector, so four sweeps over the words reach what his thirty epochs over the pairs reach.
+    """
+    weighting = {"x_max": args.x_max, "alpha": args.alpha, "truncate": not args.no_truncate}
+    options = {"dim": args.dim, "seed": args.seed, "threads": args.threads, "weighting": weighting}
+    if args.solver == "adagrad":
+        return fit_adagrad(pairs, counts, epochs=args.sweeps, **options, **reporting)
+    options["mode"] = args.mode
+    if args.solver == "adagrad-rounds":
+        return adagrad.fit_rounds(pairs, counts, epochs=args.sweeps, **options, **reporting)
+    options["unseen_weight"] = args.unseen_weight
+    return least_squares.fit(pairs, counts, sweeps=args.sweeps, **options, **reporting)
 
 
-def check_pmi(fitted: dict, pairs: csr_matrix, counts: np.ndarray, options: dict,
-              least: int = 10) -> tuple[dict, list, Figure | None]:
-    """C7.3 on pairs that met at least `least` times: all of them, and a tenth held out from a second fit."""
-    some, rng = pairs.tocoo(), np.random.default_rng(options["seed"])
-    frequent = some.data >= least
-    held_out = frequent & (rng.random(len(some.data)) < 0.1)
+# ------------------------------------------------ does it hold? C7.3
+def check_pmi(fitted: dict, pairs, counts, args) -> tuple[dict, list, dict]:
+    """⟨v_i, v_j⟩ against PMI on pairs that met often: all, and a tenth held out from a second fit.
+
+    Returns metrics, claims and figures; none where the corpus is too small.
+    """
+    some = pairs.tocoo()
+    total = some.data.sum(dtype=np.int64)
+    often = some.data >= OFTEN
+    held_out = often & (np.random.default_rng(args.seed).random(len(often)) < 0.1)
+    if held_out.sum() < 10:
+        print(f"C7.3 not measured: too few pairs met {OFTEN} times in a corpus this small")
+        return {}, [], {}
 
     def part(mask):
         return csr_matrix((some.data[mask], (some.row[mask], some.col[mask])), shape=pairs.shape)
 
-    if held_out.sum() < 10:
-        return {}, [{"id": "C7.3", "claim": CLAIM_PMI, "expected": "close", "holds": None,
-                     "measured": f"too few pairs met {least} times in a corpus this small"}], None
-    blind = fit(part(~held_out), counts, **options, measure=False)
-    inner, pmi = inner_and_pmi(fitted, part(frequent), counts, pairs.data.sum(dtype=np.int64))
-    unseen = inner_and_pmi(blind, part(held_out), counts, pairs.data.sum(dtype=np.int64))
-    metrics = {"pmi_correlation_frequent": float(np.corrcoef(inner, pmi)[0, 1]),
-               "pmi_correlation_held_out": float(np.corrcoef(*unseen)[0, 1]),
-               "pmi_pairs_frequent": int(frequent.sum()), "pmi_pairs_held_out": int(held_out.sum())}
-    return metrics, [{
-        "id": "C7.3", "claim": CLAIM_PMI, "expected": "close (correlation above 0.8, held out above 0.5)",
-        "measured": f"correlation {metrics['pmi_correlation_frequent']:.3f} on {frequent.sum()} pairs seen ≥ {least} "
-                    f"times, {metrics['pmi_correlation_held_out']:.3f} on {held_out.sum()} of them held out",
-        "holds": metrics["pmi_correlation_frequent"] > 0.8 and metrics["pmi_correlation_held_out"] > 0.5}
-    ], plot_pmi(inner, pmi)
+    blind = fit(part(~held_out), counts, args, measure=False)
+    inner, target = inner_products(fitted, part(often)), pmi(part(often), counts, total)
+    unseen = inner_products(blind, part(held_out)), pmi(part(held_out), counts, total)
+    seen_correlation = float(np.corrcoef(inner, target)[0, 1])
+    unseen_correlation = float(np.corrcoef(*unseen)[0, 1])
+    metrics = {
+        "pmi_correlation_frequent": seen_correlation,
+        "pmi_correlation_held_out": unseen_correlation,
+        "pmi_pairs_frequent": int(often.sum()),
+        "pmi_pairs_held_out": int(held_out.sum()),
+    }
+    measured = {"correlation": seen_correlation, "held_out": unseen_correlation}
+    claim = cli.claim("C7.3", measured, seen_correlation > 0.8 and unseen_correlation > 0.5)
+    return metrics, [claim], {"train_pmi": plot_pmi(inner, target)}
 
 
-# ---------------------------------------------------------------- figures
-def plot_pmi(inner: np.ndarray, pmi: np.ndarray) -> Figure:
+def plot_pmi(inner: np.ndarray, target: np.ndarray):
     """Density of (PMI, ⟨v_i, v_j⟩) over pairs, with the line on which the model puts them."""
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    low, high = float(min(pmi.min(), inner.min())), float(max(pmi.max(), inner.max()))
-    axes.hexbin(pmi, inner, gridsize=60, bins="log", extent=(low, high, low, high))
-    axes.axline((0, 0), slope=1, color="C3", linewidth=1)
+    figure, axes = cli.subplots(height=4.5)
+    low, high = np.quantile(np.concatenate([inner, target]), [0.0005, 0.9995])
+    extent = (low, high, low, high)
+    shown = axes.hexbin(target, inner, gridsize=60, bins="log", extent=extent, cmap="Blues")
+    axes.axline((0, 0), slope=1, color="C1")
+    axes.annotate("the model", (0.8 * high, 0.8 * high), (-70, 12), textcoords="offset points")
     axes.set(xlabel="PMI counted in the corpus [nat]", ylabel="inner product ⟨v_i, v_j⟩ [nat]")
+    figure.colorbar(shown, ax=axes, label="pairs of words")
     return figure
 
 
-# ---------------------------------------------------------------- command line
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS],
-                        help="text files (.txt .gz .xz .bz2; a document a line) or peoples-daily-199801, sotu, text8")
-    parser.add_argument("--segment", action="store_true", help="cut raw Chinese text into words with jieba")
-    parser.add_argument("--min-count", type=int, default=5, help="least occurrences of a word")
-    parser.add_argument("--window", type=int, default=10, help="words on each side")
-    parser.add_argument("--memory", type=float, default=1.0, help="GB for counting; more goes through temporary files")
-    parser.add_argument("--dim", type=int, default=128, help="length of a vector")
-    parser.add_argument("--mode", choices=("shared", "concat", "sum"), default="shared", help="vectors per word")
-    parser.add_argument("--solver", choices=("cg", "adagrad"), default="cg", help="adagrad is the author's")
-    parser.add_argument("--sweeps", type=int, help="passes over the pairs (default: 4, adagrad 30)")
-    parser.add_argument("--unseen-weight", type=float, default=0.001, help="weight of PMI 0 on all pairs; article: 0")
-    parser.add_argument("--x-max", type=float, default=100.0, help="count from which a pair has full weight (eq. 19)")
-    parser.add_argument("--alpha", type=float, default=0.75, help="power of the weight (x/x_max)^α; 0.25 is flatter")
-    parser.add_argument("--no-truncate", action="store_true", help="weight (x/x_max)^α without the minimum with 1")
-    parser.add_argument("--threads", type=int, default=2, help="1 or 2, with the same result")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="also write the text format of word2vec")
-    add_house_flags(parser)
-    args = parser.parse_args(argv)
-    for name in ("min_count", "window", "dim", "threads", "sweeps", "unseen_weight"):
-        value, least = getattr(args, name), 0 if name == "unseen_weight" else 1
-        if value is not None and not value >= least:
-            parser.error(f"--{name.replace('_', '-')} {value}: must be at least {least}")
-    if not args.memory > 0:
-        parser.error(f"--memory {args.memory}: must be a positive number of GB")
-    for name in ("x_max", "alpha"):
-        if not 0 < getattr(args, name) < float("inf"):
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: must be a positive number")
+# ------------------------------------------------ all together
+def complete(args) -> None:
+    """Settings that depend on others."""
     if args.export and not args.export.absolute().parent.is_dir():
-        parser.error(f"--export {args.export}: there is no directory {args.export.absolute().parent}")
-    return args
+        raise ValueError(f"--export {args.export}: there is no directory of this name")
+    if args.solver != "least-squares":
+        args.unseen_weight = 0.0
+    if args.solver == "adagrad" and args.mode != "shared":
+        raise ValueError(f"--mode {args.mode}: with --solver least-squares or adagrad-rounds only")
+    args.sweeps = args.sweeps or (4 if args.solver == "least-squares" else 30)
+    if args.quick:
+        args.dim = min(args.dim, 32)
+        args.sweeps = min(args.sweeps, 4 if args.solver == "least-squares" else 2)
 
 
-def add_house_flags(parser: argparse.ArgumentParser) -> None:
-    """The four flags that every script of this repository takes."""
-    def seed(text: str) -> int:
-        return range(10**9).index(int(text))               # else ValueError, from which argparse makes its message
-    parser.add_argument("--quick", action="store_true", help="every stage on little data, under a minute; not results")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of every random draw, 0 … 999999999")
-    parser.add_argument("--out-dir", type=Path, default=HERE / "outputs", help="where results and figures go")
-    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
+def report(spent: dict) -> None:
+    print(
+        f"sweep {spent['sweep']}: loss {spent['loss']:.6f}, unseen {spent['unseen']:.3f}, "
+        f"{spent['cpu_s']:.1f} CPU s, {spent['wall_s']:.1f} s",
+        flush=True,
+    )
 
 
-def save_results(args: argparse.Namespace, script: str, metrics: dict, claims: list, figures: list,
-                 started: float) -> dict:
-    """Write <out-dir>/<script>.json in one move and return what it holds."""
-    packages = [name for name in ("numpy", "scipy", "keras", "tensorflow", "matplotlib") if name in sys.modules]
-    results = {
-        "script": script, "quick": args.quick, "seed": args.seed,
-        "config": {key: str(value) if isinstance(value, Path) else value
-                   for key, value in vars(args).items() if key not in ("out_dir", "data_dir")},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "device": f"{os.cpu_count()} cores, {platform.machine()}", "seconds": round(time.perf_counter() - started, 1),
-        "metrics": metrics, "claims": claims, "figures": figures,
-    }
-    path = args.out_dir / f"{script}.json"
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(results, ensure_ascii=False, indent=1, default=float) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    for claim in claims:
-        verdict = {True: "holds", False: "does NOT hold", None: "not measurable here"}[claim["holds"]]
-        print(f"{claim['id']} {verdict}: {claim['claim']} | article: {claim['expected']} | here: {claim['measured']}")
-    print(f"{'QUICK RUN, not results. ' if args.quick else ''}Wrote {path} in {results['seconds']} s")
-    return results
-
-
-def main(argv=None) -> dict:
-    started, cpu = time.perf_counter(), time.process_time()
-    args = parse_args(argv)
-    args.out_dir.mkdir(parents=True, exist_ok=True)   # before any work
+def main(args):
+    complete(args)
+    started = time.process_time()
     words, counts, pairs, documents = load_corpus(
-        args.corpus, args.segment, args.min_count, window=args.window, memory=args.memory * 1e9, folder=args.out_dir,
-        data_dir=args.data_dir, limit=3000 if args.quick else None)
-    counting = time.process_time() - cpu
-    print(f"{documents} documents, {counts.sum()} words kept, vocabulary {len(words)}, {pairs.nnz} pairs, "
-          f"{counting:.1f} CPU s")
-    options = {
-        "dim": min(args.dim, 32) if args.quick else args.dim, "mode": args.mode, "solver": args.solver,
-        "sweeps": args.sweeps or (4 if args.solver == "cg" else 2 if args.quick else 30), "threads": args.threads,
-        "unseen_weight": args.unseen_weight if args.solver == "cg" else 0.0, "truncate": not args.no_truncate,
-        "x_max": args.x_max, "alpha": args.alpha, "seed": args.seed}
-    fitted = fit(pairs, counts, **options, keep_interrupted=True, report=lambda h: print(
-        f"sweep {h['sweep']}: loss {h['loss']:.6f}, unseen {h['unseen']:.3f}, {h['cpu_s']:.1f} CPU s, "
-        f"{h['wall_s']:.1f} s"))
-    config = {**options, "corpus": [str(name) for name in args.corpus], "window": args.window,
-              "min_count": args.min_count, "sweeps_done": len(fitted["history"])}
+        args.corpus,
+        args.segment,
+        args.min_count,
+        window=args.window,
+        memory=args.memory * 1e9,
+        folder=args.out_dir,
+        data_dir=args.data_dir,
+        limit=QUICK_DOCUMENTS if args.quick else None,
+    )
+    counting = time.process_time() - started
+    metrics = {
+        "documents": documents,
+        "tokens": int(counts.sum()),
+        "vocabulary": len(words),
+        "pairs": int(pairs.nnz),
+    }
+    print(", ".join(f"{number:,} {name}" for name, number in metrics.items()), flush=True)
+    fitted = fit(pairs, counts, args, report=report, keep_interrupted=True)
+    history = fitted["history"]
+    config = {key: value for key, value in vars(args).items() if key not in ("out_dir", "data_dir")}
+    config |= {"truncate": not args.no_truncate, "sweeps_done": len(history)}
     save_vectors(args.out_dir / "vectors.npz", words, fitted["vectors"], counts, config)
     if args.export:
         export_word2vec(args.export, words, fitted["vectors"])
     if fitted["interrupted"]:
-        print(f"saved the vectors of sweep {config['sweeps_done']}")
+        print(f"saved the vectors of sweep {len(history)}")
         raise KeyboardInterrupt
-    last = fitted["history"][-1]
-    metrics = {"documents": documents, "tokens": int(counts.sum()), "vocabulary": len(words), "pairs": int(pairs.nnz),
-               "loss": last["loss"], "unseen": last["unseen"], "counting_cpu_s": counting,
-               "training_cpu_s": last["cpu_s"], "training_wall_s": last["wall_s"], "history": fitted["history"]}
-    more, claims, figure = check_pmi(fitted, pairs, counts, options)
-    figures = ["train_pmi.png"] if figure else []
-    if figure:
-        figure.savefig(args.out_dir / figures[0], dpi=150)
-    return save_results(args, "train", {**metrics, **more}, claims, figures, started)
+    metrics |= {
+        "loss": history[-1]["loss"],
+        "unseen": history[-1]["unseen"],
+        "counting_cpu_s": counting,
+        "training_cpu_s": history[-1]["cpu_s"],
+        "training_wall_s": history[-1]["wall_s"],
+        "history": history,
+    }
+    more, claims, figures = check_pmi(fitted, pairs, counts, args)
+    return metrics | more, claims, figures
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli.run(main, flags)

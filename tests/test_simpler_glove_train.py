@@ -1,4 +1,5 @@
-"""simpler_glove, training half: reading, counting, least squares, AdaGrad, saving; against loops and libraries."""
+"""simpler_glove, first half: reading, counting, least squares, AdaGrad; against loops."""
+
 import bz2
 import gzip
 import json
@@ -9,26 +10,31 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from simpler_glove import count, least_squares, train, vocabulary
-from simpler_glove.adagrad import adagrad_epoch
-from simpler_glove.compare_modes import score_analogies
-from simpler_glove.count import count_pairs
-from simpler_glove.least_squares import PairTargets, objective, solve_rows, sweep
-from simpler_glove.train import export_word2vec, fit, save_vectors
-from simpler_glove.vocabulary import Part, build_vocabulary, read_documents, read_tagged
+import corpus as corpora
+import counting
+import least_squares
+from adagrad import Rounds, adagrad_epoch, fit_rounds
+from conftest import ROOT, load
+from corpus import read_documents, read_tagged
+from counting import Part, build_vocabulary, count_pairs
+from least_squares import PairTargets, fit, objective, solve_rows, sweep
+from vector_files import export_word2vec, save_vectors
 
-ROOT = Path(__file__).resolve().parents[1]
+train = load("simpler_glove/train.py")
+modes = load("simpler_glove/experiments/modes.py")
 
 
 def zipf_documents(number=300, longest=40, seed=0):
     rng = random.Random(seed)
-    return [[f"w{int(rng.paretovariate(0.6))}" for _ in range(rng.randrange(longest))] for _ in range(number)]
+    return [
+        [f"w{int(rng.paretovariate(0.6))}" for _ in range(rng.randrange(longest))]
+        for _ in range(number)
+    ]
 
 
 def count_by_loop(documents, words, window):
@@ -37,7 +43,7 @@ def count_by_loop(documents, words, window):
     for document in documents:
         ids = [rank[word] for word in document if word in rank]
         for i, right in enumerate(ids):
-            for left in ids[max(0, i - window):i]:
+            for left in ids[max(0, i - window) : i]:
                 if left != right:
                     table[max(left, right), min(left, right)] += 1
     return table
@@ -59,77 +65,101 @@ def dense(small, x_max=100, alpha=0.75, truncate=True):
         weights = np.minimum(weights, 1)
     probability = counts / counts.sum()
     with np.errstate(divide="ignore"):
-        targets = np.where(x > 0, np.log(x / x.sum()) - np.log(probability[:, None] * probability), 0)
+        targets = np.where(
+            x > 0, np.log(x / x.sum()) - np.log(probability[:, None] * probability), 0
+        )
     return weights * (x > 0), targets, x > 0
 
 
 # ---------------------------------------------------------------- reading
 def test_vocabulary_is_by_count_then_code_point():
-    words, counts, ids, ends = build_vocabulary([["b", "a", "c"], [], ["的", "a", "b", "d", "d", "d"]], 2)
+    words, counts, ids, ends = build_vocabulary(
+        [["b", "a", "c"], [], ["的", "a", "b", "d", "d", "d"]], 2
+    )
     assert words.tolist() == ["d", "a", "b"] and counts.tolist() == [3, 2, 2]
     assert ids.tolist() == [2, 1, 1, 2, 0, 0, 0] and ends.tolist() == [2, 7]
     assert build_vocabulary([["b", "a", "a"]], 1, max_size=1)[0].tolist() == ["a"]
 
 
-@pytest.mark.parametrize("suffix, opener", [(".txt", open), (".gz", gzip.open), (".xz", lzma.open), (".bz2", bz2.open)])
+@pytest.mark.parametrize(
+    "suffix, opener", [(".txt", open), (".gz", gzip.open), (".xz", lzma.open), (".bz2", bz2.open)]
+)
 def test_compressed_corpora_read_the_same(tmp_path, suffix, opener):
     with opener(tmp_path / f"corpus{suffix}", "wb") as file:
         file.write("银行 经济\n\nlast line".encode())
-    assert list(read_documents([tmp_path / f"corpus{suffix}"])) == [["银行", "经济"], [], ["last", "line"]]
+    assert list(read_documents([tmp_path / f"corpus{suffix}"])) == [
+        ["银行", "经济"],
+        [],
+        ["last", "line"],
+    ]
 
 
 def test_long_lines_come_in_parts_and_count_the_same(tmp_path, monkeypatch):
     documents = zipf_documents(5, 400)
     (tmp_path / "corpus.txt").write_text("\n".join(map(" ".join, documents)), encoding="utf-8")
-    monkeypatch.setattr(vocabulary, "BLOCK", 64)
+    monkeypatch.setattr(corpora, "BLOCK", 64)
     parts = list(read_documents([tmp_path / "corpus.txt"]))
     assert len(parts) > 10 and any(type(part) is Part for part in parts)
     words, counts, ids, ends = build_vocabulary(parts, 2)
     assert len(ends) == sum(1 for document in documents if document)
-    assert (count_pairs(ids, ends, len(words), 10).toarray() == count_by_loop(documents, words, 10)).all()
+    assert (
+        count_pairs(ids, ends, len(words), 10).toarray() == count_by_loop(documents, words, 10)
+    ).all()
 
 
 def test_names_are_joined_and_digits_made_narrow():
     assert read_tagged("江/nr  泽民/nr  １９９８年/t  李/nr  、/w  巴金/nr  Ａ／Ｂ/nx") == [
-        "江泽民", "1998年", "李", "、", "巴金", "A／B"]
+        "江泽民",
+        "1998年",
+        "李",
+        "、",
+        "巴金",
+        "A／B",
+    ]
 
 
 def test_bad_corpora_say_what_is_wrong(tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"good words\nbad \xff word\n")
-    with pytest.raises(ValueError, match=r"bad\.txt: byte 15 is not UTF-8"):
+    with pytest.raises(ValueError, match=r"bad\.txt: byte 15 .line 2. is not UTF-8"):
         list(read_documents([bad]))
     with pytest.raises(OSError, match="no such file, nor a corpus known by name"):
         list(read_documents([tmp_path / "missing.txt"]))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"some words " * 1000)[:40])
     with pytest.raises(OSError, match=r"cut\.gz: compressed file is cut short"):
         list(read_documents([tmp_path / "cut.gz"]))
-    (tmp_path / "plain.gz").write_bytes(b"plain text")
-    with pytest.raises(OSError, match=r"plain\.gz: compressed file is cut short or damaged"):
-        list(read_documents([tmp_path / "plain.gz"]))
+    (tmp_path / "plain.gz").write_bytes(b"plain text")  # what it holds decides, not its name
+    assert list(read_documents([tmp_path / "plain.gz"])) == [["plain", "text"]]
     (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfthe cat\r\nthe dog\r\n")
     assert list(read_documents([tmp_path / "windows.txt"])) == [["the", "cat"], ["the", "dog"]]
     with pytest.raises(ValueError, match="corpus is empty"):
         build_vocabulary([[], []])
-    with pytest.raises(ValueError, match="no word occurs 5 times .the most frequent one: 2.*--segment"):
+    with pytest.raises(
+        ValueError, match="no word occurs 5 times .the most frequent one: 2.*--segment"
+    ):
         build_vocabulary([["a", "a", "b"]])
 
 
 # ---------------------------------------------------------------- counting
 @pytest.mark.parametrize("window", [1, 3, 10])
-@pytest.mark.parametrize("largest", [92_681, 10])        # 10: 64-bit keys
+@pytest.mark.parametrize("largest", [92_681, 10])  # 10: 64-bit keys
 def test_counts_equal_a_loop(monkeypatch, window, largest):
-    monkeypatch.setattr(count, "LARGEST_32", largest)
+    monkeypatch.setattr(counting, "LARGEST_32", largest)
     documents = zipf_documents()
     words, _, ids, ends = build_vocabulary(documents, 3)
-    assert (count_pairs(ids, ends, len(words), window).toarray() == count_by_loop(documents, words, window)).all()
+    assert (
+        count_pairs(ids, ends, len(words), window).toarray()
+        == count_by_loop(documents, words, window)
+    ).all()
 
 
 def test_counts_on_a_bound_of_memory_are_the_same_bytes(tmp_path, monkeypatch):
     words, _, ids, ends = build_vocabulary(zipf_documents(4000), 2)
     spilled = []
-    merge = count.merge_runs
-    monkeypatch.setattr(count, "merge_runs", lambda keys, *rest: spilled.append(len(keys)) or merge(keys, *rest))
+    merge = counting.merge_runs
+    monkeypatch.setattr(
+        counting, "merge_runs", lambda keys, *rest: spilled.append(len(keys)) or merge(keys, *rest)
+    )
     whole = count_pairs(ids, ends, len(words), 10)
     assert not spilled
     bound = count_pairs(ids, ends, len(words), 10, memory=len(ids) * 10 * 4 / 40, folder=tmp_path)
@@ -140,31 +170,38 @@ def test_counts_on_a_bound_of_memory_are_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_largest_vocabulary_of_32_bit_keys():
-    n = count.LARGEST_32
-    assert n * (n + 1) // 2 <= 2 ** 32 < (n + 1) * (n + 2) // 2
-    words = n + 5                                            # every word once: pairs of neighbours only
+    n = counting.LARGEST_32
+    assert n * (n + 1) // 2 <= 2**32 < (n + 1) * (n + 2) // 2
+    words = n + 5  # every word once: pairs of neighbours only
     pairs = count_pairs(np.arange(words, dtype=np.int32), np.array([words]), words, 1)
     assert pairs.nnz == words - 1 and (pairs.tocoo().row - pairs.tocoo().col == 1).all()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(vocabulary.tempfile, "TemporaryFile", lambda dir=None: open("/dev/full", "wb+", buffering=0))
-    with pytest.raises(OSError, match="cannot write temporary data in .*No space left.*--memory"):
-        build_vocabulary([["a"] * 10], folder=tmp_path)
+    with open("/dev/full", "wb+", buffering=0) as full:
+        monkeypatch.setattr(counting.tempfile, "TemporaryFile", lambda dir=None: full)
+        with pytest.raises(OSError, match="cannot write temporary data in .*No space.*--memory"):
+            build_vocabulary([["a"] * 10], folder=tmp_path)
 
 
 # ---------------------------------------------------------------- least squares
 def test_steps_reach_the_exact_solution():
     rng = np.random.default_rng(0)
     start, gathered = rng.normal(size=(3, 6)), rng.normal(size=(3, 20, 6))
-    weights, targets, others = rng.random((3, 20)), rng.normal(size=(3, 20)), rng.normal(size=(50, 6))
+    weights, targets, others = (
+        rng.random((3, 20)),
+        rng.normal(size=(3, 20)),
+        rng.normal(size=(50, 6)),
+    )
     own, gram = others[:3], others.T @ others
     found = solve_rows(start, gathered, weights, targets, own, gram, 0.05, 0.1, 30)
     for i in range(3):
         matrix = (gathered[i].T * weights[i]) @ gathered[i] + 0.1 * np.eye(6)
         matrix += 0.05 * (gram - np.outer(own[i], own[i]))
-        assert np.allclose(found[i], np.linalg.solve(matrix, gathered[i].T @ (weights[i] * targets[i])), atol=1e-8)
+        assert np.allclose(
+            found[i], np.linalg.solve(matrix, gathered[i].T @ (weights[i] * targets[i])), atol=1e-8
+        )
 
 
 @pytest.mark.parametrize("truncate", [True, False])
@@ -178,19 +215,25 @@ def test_objective_is_the_article_s(small, truncate, two):
     inner = target.astype(float) @ source.T
     loss, unseen = objective(target, source, PairTargets(pairs, counts, 5, 0.75, truncate))
     assert loss == pytest.approx(np.sum(weights * (inner - targets) ** 2) / 2 / met.sum(), rel=1e-5)
-    assert unseen == pytest.approx((np.sum(inner ** 2) - np.sum(np.diag(inner) ** 2)) / 2 / met.sum(), rel=1e-5)
+    assert unseen == pytest.approx(
+        (np.sum(inner**2) - np.sum(np.diag(inner) ** 2)) / 2 / met.sum(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("unseen_weight", [0.0, 0.01])
 def test_sweeps_end_where_the_gradient_vanishes(small, unseen_weight):
     words, counts, pairs = small
-    result = fit(pairs, counts, 4, sweeps=300, steps=6, unseen_weight=unseen_weight, threads=1, measure=False)
+    result = fit(
+        pairs, counts, 4, sweeps=300, steps=6, unseen_weight=unseen_weight, threads=1, measure=False
+    )
     v, (weights, targets, _) = result["vectors"].astype(float), dense(small)
 
     def loss(v):
         inner = v @ v.T
         off = 1 - np.eye(len(v))
-        return np.sum(weights * (inner - targets) ** 2 + unseen_weight * off * inner ** 2) / 2 + 0.1 * np.sum(v ** 2)
+        return np.sum(
+            weights * (inner - targets) ** 2 + unseen_weight * off * inner**2
+        ) / 2 + 0.1 * np.sum(v**2)
 
     rng, step = np.random.default_rng(0), 1e-4
     for _ in range(5):
@@ -203,11 +246,11 @@ def test_sweeps_end_where_the_gradient_vanishes(small, unseen_weight):
 
 def test_a_sweep_is_block_coordinate_descent_in_order(small, monkeypatch):
     words, counts, pairs = small
-    monkeypatch.setattr(least_squares, "ROWS_AT_ONCE", 1)     # one word at a time
+    monkeypatch.setattr(least_squares, "ROWS_AT_ONCE", 1)  # one word at a time
     v = (np.random.default_rng(0).random((len(words), 4)) - 0.5).astype(np.float32)
     expected, (weights, targets, met) = v.astype(float), dense(small)
     sweep(v, v, PairTargets(pairs, counts), 0.05, 0.1, 20, 1)
-    order = np.argsort(-met.sum(1), kind="stable")            # words with many pairs first, two at a time
+    order = np.argsort(-met.sum(1), kind="stable")  # words with many pairs first, two at a time
     for two in order.reshape(-1, 2):
         before = expected.copy()
         for i in two:
@@ -221,11 +264,16 @@ def test_a_sweep_is_block_coordinate_descent_in_order(small, monkeypatch):
 def test_modes_learn_and_repeat(small, mode, width):
     words, counts, pairs = small
     runs = [fit(pairs, counts, 16, mode, threads=1, unseen_weight=0) for _ in range(2)]
-    assert runs[0]["vectors"].shape == (len(words), width) and runs[0]["vectors"].dtype == np.float32
+    assert (
+        runs[0]["vectors"].shape == (len(words), width) and runs[0]["vectors"].dtype == np.float32
+    )
     assert runs[0]["vectors"].tobytes() == runs[1]["vectors"].tobytes()
     weights, targets, met = dense(small)
-    assert runs[0]["history"][-1]["loss"] < 0.3 * np.sum(weights * targets ** 2) / 2 / met.sum()
-    assert runs[0]["vectors"].tobytes() != fit(pairs, counts, 16, mode, threads=1, seed=1)["vectors"].tobytes()
+    assert runs[0]["history"][-1]["loss"] < 0.3 * np.sum(weights * targets**2) / 2 / met.sum()
+    assert (
+        runs[0]["vectors"].tobytes()
+        != fit(pairs, counts, 16, mode, threads=1, seed=1)["vectors"].tobytes()
+    )
 
 
 def test_two_threads_give_the_same_bytes():
@@ -268,7 +316,9 @@ def test_interrupted_fit_keeps_the_last_finished_sweep(small):
         fit(pairs, counts, 8, threads=1, report=stop)
     cut = fit(pairs, counts, 8, threads=1, report=stop, keep_interrupted=True)
     assert cut["interrupted"] and len(cut["history"]) == 2
-    assert cut["vectors"].tobytes() == fit(pairs, counts, 8, threads=1, sweeps=2)["vectors"].tobytes()
+    assert (
+        cut["vectors"].tobytes() == fit(pairs, counts, 8, threads=1, sweeps=2)["vectors"].tobytes()
+    )
 
 
 def test_interrupted_sweep_is_left_out(small, monkeypatch):
@@ -281,23 +331,35 @@ def test_interrupted_sweep_is_left_out(small, monkeypatch):
         if len(sweeps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "sweep", sweep_and_stop)
+    monkeypatch.setattr(least_squares, "sweep", sweep_and_stop)
     cut = fit(pairs, counts, 8, threads=1, keep_interrupted=True)
     monkeypatch.undo()
     assert len(cut["history"]) == 2
-    assert cut["vectors"].tobytes() == fit(pairs, counts, 8, threads=1, sweeps=2)["vectors"].tobytes()
+    assert (
+        cut["vectors"].tobytes() == fit(pairs, counts, 8, threads=1, sweeps=2)["vectors"].tobytes()
+    )
 
 
 def test_errors_in_threads_are_raised(small):
     words, counts, pairs = small
     data = PairTargets(pairs, counts)
     with pytest.raises(ValueError):
-        sweep(np.zeros((len(words), 4), np.float32), np.zeros((len(words), 3), np.float32), data, 0, 0.1, 3, 2)
+        sweep(
+            np.zeros((len(words), 4), np.float32),
+            np.zeros((len(words), 3), np.float32),
+            data,
+            0,
+            0.1,
+            3,
+            2,
+        )
 
 
 def test_bad_shapes_of_problems(small):
     words, counts, pairs = small
-    with pytest.raises(ValueError, match=f"dimension 9999 is larger than the vocabulary of {len(words)} words"):
+    with pytest.raises(
+        ValueError, match=f"dimension 9999 is larger than the vocabulary of {len(words)} words"
+    ):
         fit(pairs, counts, 9999)
     with pytest.raises(ValueError, match="no two different words meet"):
         fit(csr_matrix(pairs.shape, dtype=np.int32), counts, 4)
@@ -316,11 +378,12 @@ def test_adagrad_rounds_equal_single_records(small, shared, first):
     g, h = np.ones_like(a), np.ones_like(a)
     h = g if shared else h
     sums = [np.ones_like(v)] if shared else [np.ones_like(v), np.ones_like(v)]
-    adagrad_epoch(v, u, sums, data, np.random.default_rng(7), accumulate_first=first)
+    rounds = Rounds(data)
+    adagrad_epoch(v, u, sums, rounds, np.random.default_rng(7), accumulate_first=first)
     weights, targets, _ = dense(small)
     entries = pairs.tocoo()
     by_round = {}
-    for i, j in zip(entries.row, entries.col):
+    for i, j in zip(entries.row, entries.col, strict=True):
         by_round.setdefault((i + j) % len(words), []).append((i, j))
     order = np.random.default_rng(7)
     for turn in range(2):
@@ -331,7 +394,7 @@ def test_adagrad_rounds_equal_single_records(small, shared, first):
                 at_i, at_j = error * b[j], error * a[i]
                 for table, total, row, gradient in ((a, g, i, at_i), (b, h, j, at_j)):
                     if first:
-                        total[row] += gradient ** 2
+                        total[row] += gradient**2
                         table[row] -= 0.1 * gradient / np.sqrt(total[row] + 1e-8)
                     else:
                         table[row] -= 0.1 * gradient / np.sqrt(total[row])
@@ -339,20 +402,75 @@ def test_adagrad_rounds_equal_single_records(small, shared, first):
     assert np.allclose(v, a, atol=2e-4) and np.allclose(u, b, atol=2e-4)
 
 
+def test_the_plain_adagrad_of_train_py_equals_the_rounds(small):
+    """The author's step, one record after another, in the order in which the rounds take them."""
+    words, counts, pairs = small
+    data = PairTargets(pairs, counts)
+    rounds = Rounds(data)
+    v = np.random.default_rng(0).normal(size=(len(words), 4))
+    G = np.ones_like(v)
+    fast, sums = v.astype(np.float32), [np.ones_like(v, np.float32)]
+    adagrad_epoch(fast, fast, sums, rounds, np.random.default_rng(7))
+    targets = train.pmi(pairs, counts, pairs.sum())
+    weights = train.weigh(pairs.tocoo().data, 100, 0.75, True)
+    of_pair = {
+        (i, j): (target, weight)
+        for i, j, target, weight in zip(*pairs.tocoo().coords, targets, weights, strict=True)
+    }
+    order = np.random.default_rng(7)
+    for _ in range(2):
+        for k in order.permutation(len(rounds)):
+            for i, j in zip(*rounds[k][:2], strict=True):
+                train.adagrad_step(v, G, i, j, *of_pair[i, j])
+    np.testing.assert_allclose(fast, v, atol=2e-4)
+    np.testing.assert_allclose(sums[0], G, rtol=2e-3)
+
+
+def test_one_step_is_the_gradient_of_the_loss_over_the_root_of_its_square():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(2, 3))
+    target, weight, tiny = 0.7, 0.4, 1e-6
+
+    def half_loss(v):  # the post drops the factor 2
+        return weight * (v[0] @ v[1] - target) ** 2 / 2
+
+    gradient = np.zeros_like(start)
+    for place in np.ndindex(start.shape):
+        up, down = start.copy(), start.copy()
+        up[place] += tiny
+        down[place] -= tiny
+        gradient[place] = (half_loss(up) - half_loss(down)) / (2 * tiny)
+    v, G = start.copy(), np.ones_like(start)
+    train.adagrad_step(v, G, 0, 1, target, weight, rate=0.1)
+    np.testing.assert_allclose(G, 1 + gradient**2, rtol=1e-6)
+    np.testing.assert_allclose(v, start - 0.1 * gradient / np.sqrt(1 + gradient**2), rtol=1e-6)
+
+
+def test_pmi_and_weights_are_those_that_the_fast_solver_reads(small):
+    words, counts, pairs = small
+    weights, targets, _ = dense(small, 5)
+    some = pairs.tocoo()
+    found = train.pmi(pairs, counts, pairs.sum())
+    np.testing.assert_allclose(found, targets[some.row, some.col], rtol=1e-6)
+    found = train.weigh(some.data, 5, 0.75, True)
+    np.testing.assert_allclose(found, weights[some.row, some.col], rtol=1e-6)
+
+
 def test_adagrad_learns_and_glove_s_order_breaks_on_a_large_loss(small):
     words, counts, pairs = small
-    history = fit(pairs, counts, 8, solver="adagrad", sweeps=10, loss_scale=100.0)["history"]
+    history = fit_rounds(pairs, counts, 8, epochs=10, loss_scale=100.0)["history"]
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     with np.errstate(all="ignore"):
-        broken = fit(pairs, counts, 8, solver="adagrad", sweeps=3, loss_scale=1e4, accumulate_first=False)
+        broken = fit_rounds(pairs, counts, 8, epochs=3, loss_scale=1e4, accumulate_first=False)
     assert not np.isfinite(broken["history"][-1]["loss"])
 
 
 def test_analogies_leave_out_the_words_of_the_question():
     words = np.array(["a", "b", "c", "d", "e"])
-    vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1.1], [-1, 0]], np.float32)   # b − a + c points along c itself
-    questions = [(False, ["a", "b", "c", "d"]), (True, ["a", "b", "c", "e"]), (True, ["a", "b", "c", "unknown"])]
-    assert score_analogies(words, vectors, questions) == {"syntactic": (0, 1), "semantic": (1, 1)}
+    # b − a + c points along c itself
+    vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1.1], [-1, 0]], np.float32)
+    sections = [("capitals", [tuple("abcd")]), ("gram", [tuple("abce"), tuple("abc?")])]
+    assert modes.score(words, vectors, sections) == {"syntactic": (0, 1), "semantic": (1, 1)}
 
 
 # ---------------------------------------------------------------- files and command line
@@ -361,17 +479,30 @@ def test_saved_and_exported_vectors_load_elsewhere(tmp_path, small):
     vectors = fit(pairs, counts, 8, threads=1)["vectors"]
     save_vectors(tmp_path / "v.npz", words, vectors, counts, {"dim": 8})
     with np.load(tmp_path / "v.npz") as saved:
-        assert saved["words"].tolist() == words.tolist() and saved["counts"].dtype == np.int64
-        assert np.array_equal(saved["vectors"], vectors) and json.loads(str(saved["config"])) == {"dim": 8}
+        assert (
+            saved["words"].tobytes().decode().split("\n") == words.tolist()
+            and saved["counts"].dtype == np.int64
+        )
+        assert np.array_equal(saved["vectors"], vectors) and json.loads(str(saved["config"])) == {
+            "dim": 8
+        }
     export_word2vec(tmp_path / "v.txt", words, vectors)
     gensim = pytest.importorskip("gensim.models")
     loaded = gensim.KeyedVectors.load_word2vec_format(str(tmp_path / "v.txt"))
-    assert loaded.index_to_key == words.tolist() and np.allclose(loaded.vectors, vectors, rtol=1e-5, atol=1e-6)
+    assert loaded.index_to_key == words.tolist() and np.allclose(
+        loaded.vectors, vectors, rtol=1e-5, atol=1e-6
+    )
 
 
 def run_train(*args, **more):
-    return subprocess.run([sys.executable, ROOT / "simpler_glove" / "train.py", *map(str, args)], capture_output=True,
-                          text=True, encoding="utf-8", timeout=300, **more)
+    return subprocess.run(
+        [sys.executable, ROOT / "simpler_glove" / "train.py", *map(str, args)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -384,20 +515,35 @@ def corpus(tmp_path_factory):
 def test_command_line_bad_input_is_one_line(tmp_path):
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "rare.txt").write_text("a b c d")
-    for args, message in [((tmp_path / "empty.txt",), "error: the corpus is empty"),
-                          ((tmp_path / "rare.txt",), "error: no word occurs 5 times"),
-                          ((tmp_path / "rare.txt", "--min-count", 1), "error: dimension 128 is larger than"),
-                          (("--dim", 0), "--dim 0: must be at least 1"),
-                          (("--unseen-weight", "nan"), "--unseen-weight nan: must be at least 0"),
-                          (("--export", tmp_path / "no" / "v.txt"), "there is no directory")]:
+    for args, message in [
+        ((tmp_path / "empty.txt",), "error: the corpus is empty"),
+        ((tmp_path / "rare.txt",), "error: no word occurs 5 times"),
+        ((tmp_path / "rare.txt", "--min-count", 1), "error: dimension 128 is larger than"),
+        (("--dim", 0), "--dim: 0: must lie in 1 …"),
+        (("--unseen-weight", "nan"), "--unseen-weight: nan: must lie in 0 …"),
+        (("--export", tmp_path / "no" / "v.txt"), "there is no directory"),
+    ]:
         done = run_train(*args, "--out-dir", tmp_path / "out")
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, (
+            done.stderr
+        )
         assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_command_line_trains_and_exports(tmp_path, corpus):
-    done = run_train(corpus, "--dim", 16, "--threads", 1, "--mode", "concat", "--export", tmp_path / "v.txt",
-                     "--out-dir", tmp_path)
+    done = run_train(
+        corpus,
+        "--dim",
+        16,
+        "--threads",
+        1,
+        "--mode",
+        "concat",
+        "--export",
+        tmp_path / "v.txt",
+        "--out-dir",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "vectors.npz") as saved:
         assert saved["vectors"].shape[1] == 32
@@ -405,30 +551,67 @@ def test_command_line_trains_and_exports(tmp_path, corpus):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_author_s_solver_a_record_at_a_time_and_in_rounds(tmp_path, corpus):
+    losses = {}
+    for solver in ("adagrad", "adagrad-rounds"):
+        done = run_train(
+            corpus, "--solver", solver, "--sweeps", 2, "--dim", 8, "--out-dir", tmp_path
+        )
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        results = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
+        losses[solver] = results["metrics"]["loss"]
+        assert losses[solver] < results["metrics"]["history"][0]["loss"]
+        assert results["config"]["unseen_weight"] == 0
+    assert losses["adagrad"] == pytest.approx(losses["adagrad-rounds"], rel=0.05)
+    done = run_train(corpus, "--solver", "adagrad", "--mode", "sum", "--out-dir", tmp_path)
+    assert done.returncode == 2 and "--mode sum: with" in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_saves_the_last_finished_sweep(tmp_path, corpus):
     process = subprocess.Popen(
-        [sys.executable, "-u", ROOT / "simpler_glove" / "train.py", corpus, "--dim", "64", "--sweeps", "100000",
-         "--out-dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a background shell has it ignored
+        [
+            sys.executable,
+            "-u",
+            ROOT / "simpler_glove" / "train.py",
+            corpus,
+            "--dim",
+            "64",
+            "--sweeps",
+            "100000",
+            "--out-dir",
+            tmp_path,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # a background shell has it ignored
     for line in process.stdout:
         if line.startswith("sweep 2"):
             break
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "saved the vectors of sweep" in out and "Traceback" not in err
+    assert (
+        process.returncode == 130 and "saved the vectors of sweep" in out and "Traceback" not in err
+    )
     with np.load(tmp_path / "vectors.npz") as saved:
-        assert json.loads(str(saved["config"]))["sweeps_done"] >= 2 and np.isfinite(saved["vectors"]).all()
+        assert (
+            json.loads(str(saved["config"]))["sweeps_done"] >= 2
+            and np.isfinite(saved["vectors"]).all()
+        )
 
 
 @pytest.mark.slow
 def test_default_corpus_learns_chinese(tmp_path):
-    words, counts, pairs, _ = train.load_corpus(["peoples-daily-199801"])
+    words, counts, pairs, _ = corpora.load_corpus()
     result = fit(pairs, counts)
     unit = result["vectors"] / np.linalg.norm(result["vectors"], axis=1, keepdims=True)
     rank = {word: i for i, word in enumerate(words.tolist())}
-    for word, expected in (("足球", {"俱乐部", "教练", "球员", "比赛", "球队", "甲A", "主场", "联赛", "泰山"}),
-                           ("银行", {"商业", "贷款", "金融", "存款", "信贷", "中央", "行长"})):
+    for word, expected in (
+        ("足球", {"俱乐部", "教练", "球员", "比赛", "球队", "甲A", "主场", "联赛", "泰山"}),
+        ("银行", {"商业", "贷款", "金融", "存款", "信贷", "中央", "行长"}),
+    ):
         near = set(words[np.argsort(-(unit @ unit[rank[word]]))[1:31]].tolist())
         assert near & expected, (word, near)

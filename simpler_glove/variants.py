@@ -1,0 +1,92 @@
+"""The vectors that experiments compare: read where an earlier run left them, else trained now.
+
+default: ours; article: his loss to the letter; untruncated: the same without min{x/x_max, 1} of
+eq. 19; they belong to the People's Daily.
+"""
+
+import time
+
+from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
+from least_squares import fit
+from vector_files import load_vectors, save_vectors
+
+LABELS = {
+    "default": "ours: unseen pairs held near 0",
+    "article": "the article's loss",
+    "untruncated": "the article's, not truncated",
+}
+COLORS = {"default": "C0", "article": "C1", "untruncated": "C2", "glove": "C3"}
+VARIANTS = {
+    "default": {},
+    "article": {"unseen_weight": 0.0},
+    "untruncated": {"unseen_weight": 0.0, "truncate": False},
+}
+
+
+def train_variants(args, names: list[str]) -> dict[str, tuple]:
+    """name → (words, vectors, counts, config) for names of VARIANTS.
+
+    args: out_dir, data_dir, quick and seed of a script. What is trained is left in out_dir; a
+    --quick run trains on the first lines of the corpus and leaves nothing.
+    """
+    found, counted = {}, None
+    for name in names:
+        wanted = settings(name, args.seed)
+        place = args.out_dir / ("vectors.npz" if name == "default" else f"vectors.{name}.npz")
+        if place.exists() and not args.quick:
+            loaded = load_vectors(place)
+            if all(loaded[3].get(key) == value for key, value in wanted.items()):
+                found[name] = loaded
+                continue
+        started = time.process_time()
+        if counted is None:
+            limit = QUICK_DOCUMENTS if args.quick else None
+            counted = load_corpus(limit=limit, data_dir=args.data_dir)
+        words, counts, pairs, _ = counted
+        config = wanted | {"dim": 32 if args.quick else wanted["dim"]}
+        weighting = {key: wanted[key] for key in ("x_max", "alpha", "truncate")}
+        options = {key: config[key] for key in ("dim", "mode", "unseen_weight", "seed")}
+        vectors = fit(pairs, counts, **options, weighting=weighting, measure=False)["vectors"]
+        where = "not kept"
+        # never over the reader's own vectors.npz
+        if not args.quick and not (name == "default" and place.exists()):
+            save_vectors(place, words, vectors, counts, config)
+            where = f"kept in {place}"
+        spent = time.process_time() - started
+        part = ", first lines" if args.quick else ""
+        print(
+            f"{name} vectors of {DEFAULT_CORPUS}{part}: trained {len(words):,} words in "
+            f"{spent:.0f} CPU s, {where}",
+            flush=True,
+        )
+        found[name] = words, vectors, counts, config
+    return found
+
+
+def settings(name: str, seed: int) -> dict:
+    """What the config of a variant's file must say."""
+    return {
+        "corpus": [DEFAULT_CORPUS],
+        "window": 10,
+        "min_count": 5,
+        "dim": 128,
+        "mode": "shared",
+        "solver": "least-squares",
+        "unseen_weight": 0.001,
+        "truncate": True,
+        "x_max": 100.0,
+        "alpha": 0.75,
+        "seed": seed,
+        **VARIANTS[name],
+    }
+
+
+def chosen_vectors(args) -> tuple:
+    """The file of --vectors, else vectors.npz of --out-dir (what train.py left), else trained."""
+    if args.vectors:
+        return load_vectors(args.vectors)
+    if (args.out_dir / "vectors.npz").exists() and not args.quick:
+        return load_vectors(args.out_dir / "vectors.npz")
+    if not args.quick:
+        print(f"no vectors.npz in {args.out_dir}: training them on {DEFAULT_CORPUS}", flush=True)
+    return train_variants(args, ["default"])["default"]
