@@ -21,7 +21,7 @@ from pathlib import Path
 
 import jinja2
 
-from docs import pages
+from docs import pages, reading
 
 HERE = Path(__file__).resolve().parent
 ARTICLES = {article["folder"]: article for article in pages.articles()}
@@ -69,7 +69,10 @@ def claim_rows(runs: dict) -> list[dict]:
             verdict = judged["verdict"]
             if not now["measured"] and failures:
                 verdict = "no result"
+            before = pages.judge(default, pages.recorded(folder))
+            changed = now["measured"] and before["measured"] and now["verdict"] != before["verdict"]
             row = {"folder": folder, "verdict": verdict, "now": now["measured"]}
+            row |= {"changed": (before["verdict"], now["verdict"]) if changed else None}
             row |= {"failures": failures, "larger": None if judged is now else judged}
             rows.append(wording | row)
     return rows
@@ -102,11 +105,13 @@ def render(template: str, rows: list[dict], runs: dict) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=escape, trim_blocks=True, lstrip_blocks=True
     )
-    figures = [
-        {"folder": folder, "name": name, "data": figure_data(folder, name)}
-        for (folder, _), results in runs.items()
-        for name in results.get("figures", [])
-    ]
+    figures = []
+    for (folder, _), results in runs.items():
+        for name in results.get("figures", []):
+            told = reading.captions(folder).get(Path(name).stem, {"claims": []})
+            spoken_of = [row["id"] for row in rows if row["id"] in told["claims"]]
+            figure = {"folder": folder, "name": name, "data": figure_data(folder, name)}
+            figures.append(figure | told | {"beside": spoken_of[-1] if spoken_of else None})
     folders = dict.fromkeys(folder for folder, _ in runs)
     counts = {name: sum(row["verdict"] == name for row in rows) for name in pages.VERDICTS}
     return environment.get_template(template).render(

@@ -10,9 +10,11 @@ function that is not there it raises KeyError with the nearest names.
 import ast
 import difflib
 import json
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+ENDS = {"en": ".md", "zh": ".zh-CN.md"}  # of the pages' names
 VERDICTS = {
     "holds": {"en": "holds", "zh": "成立"},
     "does not hold": {"en": "does not hold", "zh": "不成立"},
@@ -36,17 +38,40 @@ HEADERS = {
 
 
 # ---------------------------------------------------------------- what is recorded
+def place() -> str:
+    """Page and line of the call that cog is at, as "page.md:12: "; "" outside a page."""
+    cog = sys.modules.get("cog")
+    return f"{cog.inFile}:{cog.firstLineNum}: " if hasattr(cog, "firstLineNum") else ""
+
+
+def nearest(name: str, names) -> str:
+    """The three names nearest to one that is not there."""
+    return ", ".join(difflib.get_close_matches(name, list(names), 3, 0.0)) or "nothing"
+
+
 def find(names, name: str, where: str):
-    """`name` if it is among `names`; KeyError with the nearest of them otherwise."""
+    """`name` if it is among `names`; KeyError with the page and the nearest names otherwise."""
     if name not in names:
-        near = ", ".join(difflib.get_close_matches(name, list(names), 3, 0.4)) or "nothing"
-        raise KeyError(f"{where}: no {name}; near it: {near}")
+        raise KeyError(f"{place()}{where}: no {name}; near it: {nearest(name, names)}")
     return name
 
 
 def articles() -> list[dict]:
     """The six folders of articles.json, in the order of the front page."""
     return json.loads((ROOT / "articles.json").read_text(encoding="utf-8"))
+
+
+def landed() -> list[str]:
+    """The folders whose scripts can be run: those with a cli.py."""
+    folders = [article["folder"] for article in articles()]
+    return [folder for folder in folders if (ROOT / folder / "cli.py").is_file()]
+
+
+def reading_page(folder: str, post: int, language: str = "en") -> str:
+    """Page of a post: reading.md for its folder's first post, reading-4681.md for the second."""
+    posts = next(row["posts"] for row in articles() if row["folder"] == folder)
+    first = posts[0]["number"] == post
+    return ("reading" if first else f"reading-{post}") + ENDS[language]
 
 
 def claims(folder: str) -> list[dict]:
@@ -164,12 +189,24 @@ def values(folder: str) -> dict:
     return found
 
 
+def names_within(found: dict) -> set[str]:
+    """All keys of a dict of dicts."""
+    inner = [names_within(value) for value in found.values() if isinstance(value, dict)]
+    return set(map(str, found)).union(*inner)
+
+
 def filled(folder: str, text: str) -> str:
+    """Text with recorded numbers in the place of {…}."""
+    known = values(folder)
     try:
-        return text.format(**values(folder))
-    except KeyError as error:
-        known = ", ".join(sorted(values(folder)))
-        raise KeyError(f"{folder}: no {error} among {known} in: {text.strip()[:80]}") from None
+        return text.format(**known)
+    except (KeyError, IndexError) as error:
+        wrong = str(error.args[0])
+        near = nearest(wrong, names_within(known))
+        start = text.strip()[:60]
+        raise KeyError(
+            f"{place()}results of {folder}: no {wrong}; near it: {near}; in: {start}"
+        ) from None
 
 
 def say(folder: str, text: str) -> None:
@@ -198,13 +235,19 @@ def code(path: str, *names: str, imports: str = "") -> None:
 
 # ---------------------------------------------------------------- the front page
 def counts(language: str) -> dict[str, int]:
-    """How many claims have which verdict, over all folders."""
+    """How many claims have which verdict, over all folders: "hold" → 47."""
     found = dict.fromkeys(VERDICTS, 0)
-    for article in articles():
-        runs = recorded(article["folder"])
-        for wording in claims(article["folder"]):
+    for folder in landed():
+        runs = recorded(folder)
+        for wording in claims(folder):
             found[judge(wording, runs)["verdict"]] += 1
-    return {VERDICTS[name][language]: number for name, number in found.items()}
+    many = {"holds": "hold", "does not hold": "do not hold"} if language == "en" else {}
+    return {
+        many.get(name, VERDICTS[name][language])
+        if number != 1
+        else VERDICTS[name][language]: number
+        for name, number in found.items()
+    }
 
 
 def claim_counts(language: str) -> None:
@@ -222,16 +265,25 @@ def claim_counts(language: str) -> None:
 
 def articles_table(language: str) -> None:
     """A row per post: question, headline, seconds of its folder's default scripts."""
-    page, rows = {"en": "README.md", "zh": "README.zh-CN.md"}[language], []
+    page, rows = f"README{ENDS[language]}", []
+    beside = {"en": "formulas and code", "zh": "公式与代码"}[language]
     for article in articles():
         folder = article["folder"]
+        if folder not in landed():
+            continue
         runs = recorded(folder)
-        spent = sum(runs[Path(script).stem]["seconds"] for script in article["scripts"])
+        names = [
+            find(runs, Path(script).stem, f"{folder}/results") for script in article["scripts"]
+        ]
+        spent = sum(runs[name]["seconds"] for name in names)
         for post in article["posts"]:
             title = (
                 f"[{post['number']} {post['title']}](https://kexue.fm/archives/{post['number']})"
             )
             headline = filled(folder, post["headline"][language])
             link = f"[{folder}]({folder}/{page})"
+            reading = f"{folder}/{reading_page(folder, post['number'], language)}"
+            if (ROOT / reading).is_file():
+                link += f", [{beside}]({reading})"
             rows.append([title, link, post["question"][language], headline, f"{spent:.0f}"])
     table(HEADERS["articles"][language], rows)

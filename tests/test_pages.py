@@ -5,11 +5,11 @@ import re
 import shlex
 import subprocess
 import sys
-import types
 
 import pytest
 
 from conftest import FOLDERS, ROOT, run_script
+from docs.reading import used
 
 PAIRS = [
     (page, page.with_name(page.name.replace(".md", ".zh-CN.md")))
@@ -18,6 +18,7 @@ PAIRS = [
     if ".zh-CN" not in page.name
 ] + [(ROOT / "README.md", ROOT / "README.zh-CN.md")]
 PAGES = [page for pair in PAIRS for page in pair] + [ROOT / "data" / "README.md"]
+PROLOGUE = "from docs.pages import *; from docs.reading import *"
 CALL = re.compile(r"<!-- \[\[\[cog.*?\]\]\] -->|<!-- \[\[\[end\]\]\] -->", re.S)
 
 
@@ -38,7 +39,7 @@ def code_lines(text: str) -> list:
 
 @pytest.mark.parametrize("page", PAGES[:-1], ids=name_of)
 def test_generated_parts_are_those_of_the_recorded_runs(page):
-    options = ["-P", "-I", str(ROOT), "-p", "from docs.pages import *", "--check"]
+    options = ["-P", "-I", str(ROOT), "-p", PROLOGUE, "--check"]
     finished = subprocess.run(
         [sys.executable, "-m", "cogapp", *options, str(page)], capture_output=True, text=True
     )
@@ -49,7 +50,8 @@ def test_generated_parts_are_those_of_the_recorded_runs(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_images_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)|<img[^>]*src=\"([^\"]+)\"", text_of(page)):
+    text = re.sub(r"^```.*?^```|^\$\$.*?^\$\$", "", text_of(page), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)|<img[^>]*src=\"([^\"]+)\"", text):
         target = (target[0] or target[1]).split("#")[0]
         if target and "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -100,13 +102,7 @@ def test_code_to_copy_runs_by_itself(page):
     """A block of Python runs in an empty file, and knows each name that it calls."""
     for block in re.findall(r"^```python\n(.*?)^```", text_of(page), flags=re.M | re.S):
         exec(block, names := {"__name__": "copied"})
-        functions = [value for value in names.values() if isinstance(value, types.FunctionType)]
-        codes = [function.__code__ for function in functions if function.__module__ == "copied"]
-        used = {name for code in codes for name in code.co_names}
-        called = set(re.findall(r"(?<![.\w])([A-Za-z_]\w*)(?=[.(\[])", block))
-        unknown = {name for name in used & called if name not in names}
-        unknown -= set(dir(builtins))
-        unknown -= {name for code in codes for name in code.co_varnames}  # imported in it
+        unknown = used(block) - set(names) - set(dir(builtins))
         assert not unknown, f"{page.name}: {unknown} is not imported"
 
 

@@ -1,14 +1,16 @@
 """The report: every claim has its row, a failing script shows, the page opens in a browser."""
 
+import json
 import re
 import shutil
 import subprocess
 
 import pytest
+from markupsafe import escape
 
 import reproduce
 from conftest import FOLDERS
-from docs import pages
+from docs import pages, reading
 from docs.pages import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -50,6 +52,33 @@ def test_report_of_the_recorded_runs_has_every_claim(outputs):
     for name in [row["id"] for folder in FOLDERS for row in pages.claims(folder)]:
         verdict = r"(holds|does not hold|not at this size|not measured)"
         assert re.search(rf"^\| {re.escape(name)} .*\| {verdict} \|$", report, re.M), name
+
+
+def test_a_figure_stands_with_its_caption_after_the_claim_it_speaks_of(outputs):
+    reproduce.main(["--report-only", *FOLDERS])
+    report = (outputs / "outputs" / "report.html").read_text(encoding="utf-8")
+    for folder in FOLDERS:
+        for script in reproduce.ARTICLES[folder]["scripts"]:
+            for name in reproduce.read_results(folder, script)["figures"]:
+                told = reading.captions(folder).get(name.removesuffix(".png"))
+                if told:
+                    place = report.index(f'alt="{escape(told["en"])}"')
+                    assert str(escape(told["zh"])) in report[place:], name
+                    assert all(report.index(f'id="{claim}"') < place for claim in told["claims"])
+
+
+def test_a_verdict_that_this_run_changes_is_told_first(outputs):
+    folder = FOLDERS[0]
+    script = pages.claims(folder)[0]["script"]
+    path = outputs / folder / "outputs" / f"{script.split('/')[-1].removesuffix('.py')}.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    found = next(row for row in results["claims"] if row["holds"] is not None)
+    found["holds"] = not found["holds"]
+    path.write_text(json.dumps(results), encoding="utf-8")
+    reproduce.main(["--report-only", folder])
+    report = (outputs / "outputs" / "report.html").read_text(encoding="utf-8")
+    told = report[report.index("What this run changed") : report.index("What did not hold")]
+    assert f'href="#{found["id"]}"' in told
 
 
 def test_a_failing_script_shows_and_does_not_stop_the_others(tmp_path, monkeypatch):
