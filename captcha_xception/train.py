@@ -102,7 +102,7 @@ def train_article(args, samples: Samples):
     history = []
     started = time.perf_counter()
     for epoch in range(1, epochs + 1):
-        fitted = model.fit(batches, steps_per_epoch=steps, verbose=0)
+        fitted = model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
         seconds = time.perf_counter() - started
         loss = fitted.history["loss"][-1] / targets.shape[1]
         hits = read_article(model, images[held[:1000]]) == targets[held[:1000]]
