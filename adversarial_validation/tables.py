@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from column_types import Column, Side, decide, decimal_votes, needs_text, side_of
+from column_types import Column, Side, decide, needs_text, side_of
+from spellings import decimal_votes
 
 FEWEST_ROWS = 100  # a side; below that neither D nor its test mean anything
 SEPARATORS = ",;\t|"
@@ -61,7 +62,7 @@ class Table:
                 point |= len(broken) > 0 and not needs_text(broken, ",")
             elif not pd.api.types.is_numeric_dtype(series):
                 levels = [str(level) for level in series.dropna().unique()]
-                votes = decimal_votes(Side(levels=levels))
+                votes = decimal_votes(levels)
                 many = sum(votes) * 2 > len(levels)
                 point |= many and votes[0] > 0
                 comma |= many and votes[1] > 0
