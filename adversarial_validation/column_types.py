@@ -21,6 +21,7 @@ from spellings import (
     canonical,
     choose_forms,
     cleaned,
+    common_unit,
     date_forms,
     decimal_votes,
     plain_number,
@@ -78,12 +79,16 @@ class Side:
         """A value for each level → a value for each row, nan for a blank."""
         return np.append(np.asarray(values, float), np.nan)[self.codes]
 
+    def without_unit(self, unit: str) -> "Side":
+        levels = [level.strip().removesuffix(unit) for level in self.levels]
+        return Side(self.numbers, self.seconds, self.codes, levels)
+
     def first_levels(self) -> "Side":
         codes = self.codes[self.codes < SAMPLE]
         return Side(codes=codes, levels=self.levels[:SAMPLE])
 
 
-@dataclass
+@dataclass(eq=False)
 class Reading:
     """A value for each level of a side, nan for none, and remarks on what was not plain."""
 
@@ -245,34 +250,45 @@ def read_numbers(side: Side, decimal: str, guessed: str = "") -> Reading:
     return Reading(np.where(np.isfinite(values), values, np.nan), remarks, exact)
 
 
+def read_side(side: Side, other: Side, habit: str) -> Reading | None:
+    """A side as numbers, None if it does not consist of them."""
+    if side.numbers is not None:
+        return Reading(side.numbers)
+    decimal = decimal_of(side, other, habit)
+    first = side.first_levels()
+    if not is_credible(first, read_numbers(first, *decimal).values):
+        return None
+    reading = read_numbers(side, *decimal)
+    return reading if is_credible(side, reading.values) else None
+
+
 def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
     """Numbers on both sides, words for missing values apart; None if they are not that."""
-    sides, readings = (train, test), []
+    sides = train, test
     if any(side.seconds is not None for side in sides):
         return None
     if all(side.codes is not None for side in sides):
         decimals = decimals[:1] * 2  # the same text means the same number
-    for side, other, habit in zip(sides, reversed(sides), decimals, strict=True):
-        if side.numbers is not None:
-            readings.append(Reading(side.numbers))
-            continue
-        decimal = decimal_of(side, other, habit)
-        first = side.first_levels()
-        if not is_credible(first, read_numbers(first, *decimal).values):
-            return None
-        readings.append(read_numbers(side, *decimal))
-        if not is_credible(side, readings[-1].values):
-            return None
-    if not any(np.isfinite(reading.values).any() for reading in readings):
+    units = [common_unit(side.levels) for side in sides]
+    if len(set(units) - {""}) == 1:
+        sides = tuple(side.without_unit(max(units)) for side in sides)
+    readings = [read_side(sides[k], sides[1 - k], decimals[k]) for k in (0, 1)]
+    if None in readings or not any(np.isfinite(found.values).any() for found in readings):
         return None
     if all(reading.exact for reading in readings):
-        start = min(x for reading in readings for x in reading.exact if x is not None)
-        for reading in readings:
-            values = [np.nan if x is None else float(x - start) for x in reading.exact]
-            reading.values = np.array(values)
+        subtract_least(readings)
     rows = rows_of(sides, readings)
-    notes = [note_of("numbers", sides, readings), suspect_sentinel(rows)]
+    kind = f"numbers of {max(units)}" if any(units) else "numbers"
+    notes = [note_of(kind, sides, readings), suspect_sentinel(rows)]
     return Column("number", *rows, "; ".join(filter(None, notes)))
+
+
+def subtract_least(readings: list) -> None:
+    """Long numbers less the least of them: float64 keeps apart what is left."""
+    least = min(x for reading in readings for x in reading.exact if x is not None)
+    for reading in readings:
+        left = [np.nan if x is None else float(x - least) for x in reading.exact]
+        reading.values = np.array(left)
 
 
 def suspect_sentinel(rows: list) -> str:
@@ -353,7 +369,9 @@ def as_text(train: Side, test: Side) -> Column:
     """Levels of both sides in one vocabulary; marks of missing values are missing."""
     sides = with_levels(train), with_levels(test)
     if all(len(side.levels) > max(50, len(side.codes) // 2) for side in sides):
-        return Column("text", sides[0].codes, sides[1].codes)  # hardly repeats: not worth more
+        kinds = {side.numbers is None for side in (train, test)}
+        note = "numbers in one table, text in the other" if len(kinds) > 1 else ""
+        return Column("text", sides[0].codes, sides[1].codes, note)  # not worth more: it is ignored
     names = [[canonical(level) for level in side.levels] for side in sides]
     own = [set(found) for found in names]
     alone = [{name.casefold() for name in found} for found in (own[0] - own[1], own[1] - own[0])]

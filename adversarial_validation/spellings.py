@@ -8,6 +8,7 @@ A level is one of the things that stand in a column of text, as it stands there.
 
 import re
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ SAMPLE = 2000  # levels that are looked at to find out how a column is written
 CURRENCY = re.compile(r"[$€£¥₹₩元]|\b(USD|EUR|GBP|CNY|RMB)\b")
 BOUND = re.compile(r"^[<>≤≥~≈]=?\s*|\+$")  # "<0.5" and "10+" are taken for 0.5 and 10
 SPACED = "[ '’_\u00a0\u202f]"  # marks between thousands, whatever the decimal mark
+UNIT = re.compile(r"(?<=\d)\s*([^\W\d_]{1,8}|°[CF]?)$")  # "70.5 kg"; one for the whole column
+MULTIPLES = {"k", "m", "b", "bn", "mn", "e", "万", "亿"}  # are no units: "1.5k" stays text
 TIME = re.compile(
     r"(?:^|[ T]+)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d(?:[.,]\d+)?))?"
     r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)? ?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?$"
@@ -46,6 +49,14 @@ def cleaned(level: str) -> str:
         level = unicodedata.normalize("NFKC", level).replace("−", "-")
     text = re.sub(r"^([+-]) +", r"\1", CURRENCY.sub("", level).strip())
     return f"-{text[1:-1]}" if text.startswith("(") and text.endswith(")") else text
+
+
+def common_unit(levels: list) -> str:
+    """The unit behind most numbers of a column, "" for none."""
+    found = [UNIT.search(level.strip()) for level in levels[:SAMPLE]]
+    units = Counter(unit[1] for unit in found if unit)
+    unit, times = units.most_common(1)[0] if units else ("", 0)
+    return unit if 2 * times > len(found) and unit.lower() not in MULTIPLES else ""
 
 
 def plain_number(text: str, decimal: str) -> str | None:

@@ -223,7 +223,8 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
         column = decide(train.side(name, marks[0]), test.side(name, marks[1]), marks)
         useless = why_useless(name, column)
         if useless:
-            found.append(f"column {name!r} is {useless}: ignored")
+            why = f"{useless}; {column.note}" if column.note else useless
+            found.append(f"column {name!r} is {why}: ignored")
             continue
         found += [
             f"column {name!r} is empty in {side}, and so tells the tables apart"
