@@ -9,37 +9,54 @@ numbers, truth, dates, text, on both sides at once. What was not plain (words am
 commas, forms of dates, two vocabularies) goes into the note of the column.
 """
 
-import re
-import unicodedata
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
+from spellings import (
+    BOUND,
+    SAMPLE,
+    canonical,
+    choose_forms,
+    cleaned,
+    common_unit,
+    date_forms,
+    decimal_votes,
+    plain_number,
+    read_dates,
+    remark_on,
+    seconds_since_1970,
+)
+
 # Marks that mean a missing value in any column, and words that mean it among numbers and dates.
-MARKS = {"", "?", "??", "-", "--", "---", "–", "—", ".", "na", "n/a", "n.a.", "#n/a", "nan", "null"}
+MARKS = {
+    "",
+    "\\n",
+    "?",
+    "??",
+    "-",
+    "--",
+    "---",
+    "–",
+    "—",
+    ".",
+    "na",
+    "n/a",
+    "n.a.",
+    "#n/a",
+    "nan",
+    "null",
+}
 WORDS = {"none", "nil", "unknown", "unk", "missing", "undefined", "empty", "blank", "inf", "-inf"}
-WORDS |= {"not available", "not known", "no data", "infinity", "\\n", "未知", "缺失", "不详", "无"}
+WORDS |= {"not available", "not known", "no data", "infinity", "未知", "缺失", "不详", "无"}
 TRUTH = {"1": 1.0, "true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "是": 1.0}
 TRUTH |= {"0": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0, "否": 0.0}
 SENTINELS = {-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0}
 FEW = 0.02  # share of other words that numbers or dates may hold and still be numbers or dates
-SAMPLE = 2000  # levels that are tried before a long vocabulary is read whole
 ONE_SIDED = 20  # rows of a level that stands in one table only, from which on it is worth a word
 EXACT = 2**53  # from here on float64 skips whole numbers
-CURRENCY = re.compile(r"[$€£¥₹₩元]|\b(USD|EUR|GBP|CNY|RMB)\b")
-BOUND = re.compile(r"^[<>≤≥~≈]=?\s*|\+$")  # "<0.5" and "10+" are taken for 0.5 and 10
-SPACED = "[ '’_\u00a0\u202f]"  # marks between thousands, whatever the decimal mark
-TIME = re.compile(
-    r"(?:^|[ T]+)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d(?:[.,]\d+)?))?"
-    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)? ?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?$"
-)
-DAY_FIRST = {"%d/%m/%Y": "%m/%d/%Y", "%d-%m-%Y": "%m-%d-%Y", "%d/%m/%y": "%m/%d/%y"}
-DATES = ["%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%d.%m.%Y", "%d.%m.%y"]
-DATES += [form for pair in DAY_FIRST.items() for form in reversed(pair)]
-DATES += ["%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%d-%b-%Y", "%d-%b-%y"]
-DATES += ["%d%b%Y", "%Y-%m", "%Y/%m", "%Y年%m月", "%b %Y", "%B %Y", "%b-%Y", "%Y%m%d"]
 
 
 @dataclass
@@ -62,12 +79,16 @@ class Side:
         """A value for each level → a value for each row, nan for a blank."""
         return np.append(np.asarray(values, float), np.nan)[self.codes]
 
+    def without_unit(self, unit: str) -> "Side":
+        levels = [level.strip().removesuffix(unit) for level in self.levels]
+        return Side(self.numbers, self.seconds, self.codes, levels)
+
     def first_levels(self) -> "Side":
         codes = self.codes[self.codes < SAMPLE]
         return Side(codes=codes, levels=self.levels[:SAMPLE])
 
 
-@dataclass
+@dataclass(eq=False)
 class Reading:
     """A value for each level of a side, nan for none, and remarks on what was not plain."""
 
@@ -103,8 +124,8 @@ def side_of(series: pd.Series, decimal: str = ".", text=None) -> Side:
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.dtype.categories.dtype)
     if pd.api.types.is_datetime64_any_dtype(series):
-        since = series.dt.tz_localize(None) if series.dt.tz is None else series.dt.tz_convert(None)
-        return Side(seconds=((since - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy(float))
+        local = series.dt.tz_localize(None) if series.dt.tz is None else series.dt.tz_convert(None)
+        return Side(seconds=seconds_since_1970(local))
     if pd.api.types.is_timedelta64_dtype(series):
         return Side(numbers=series.dt.total_seconds().to_numpy(float))
     if pd.api.types.is_numeric_dtype(series):
@@ -164,79 +185,36 @@ def what_is_missing(side: Side, values: np.ndarray) -> str:
     return " and ".join(shown)
 
 
-def note_of(kind: str, sides: tuple, readings: list) -> str:
+def note_of(kind: str, sides, readings: list) -> str:
     """What was not plain about a column, "" for nothing."""
     remarks = readings[0].remarks | readings[1].remarks
     notes = [f"{what}, e.g. {example}" for what, example in remarks.items()]
-    if any(side.codes is not None for side in sides):
-        lost = [what_is_missing(side, r.values) for side, r in zip(sides, readings, strict=True)]
-        lost = [
-            f"{what} in {name}" for what, name in zip(lost, ("TRAIN", "TEST"), strict=True) if what
-        ]
-        if lost:
-            notes.append(f"taken for missing: {', '.join(lost)}")
+    lost = []
+    for name, side, reading in zip(("TRAIN", "TEST"), sides, readings, strict=True):
+        what = what_is_missing(side, reading.values)
+        if what:
+            lost.append(f"{what} in {name}")
+    if lost and any(side.codes is not None for side in sides):
+        notes.append(f"taken for missing: {', '.join(lost)}")
     return "; ".join([kind, *notes]) if notes or kind != "numbers" else ""
 
 
 # ---------------------------------------------------------------- numbers
-def number_pattern(decimal: str, group: str) -> re.Pattern:
-    """Numbers with this decimal mark; thousands apart in threes by `group`, a space or the like."""
-    threes = rf"[1-9]\d{{0,2}}(?:{group}\d{{3}})+|[1-9]\d{{0,2}}(?:{SPACED}\d{{3}})+"
-    if group == ",":
-        threes += r"|[1-9]\d?(?:,\d\d)+,\d{3}"  # 12,34,567 as in India
-    whole = rf"(?:{threes}|\d+)(?:{decimal}\d*)?"
-    return re.compile(rf"[+-]?(?:{whole}|{decimal}\d+)(?:[eE][+-]?\d+)?")
-
-
-PATTERNS = {".": number_pattern(r"\.", ","), ",": number_pattern(",", r"\.")}
-
-
-def cleaned(level: str) -> str:
-    """A level without what may stand around a number: spaces, currency, accountants' brackets."""
-    if not level.isascii():
-        level = unicodedata.normalize("NFKC", level).replace("−", "-")
-    text = re.sub(r"^([+-]) +", r"\1", CURRENCY.sub("", level).strip())
-    return f"-{text[1:-1]}" if text.startswith("(") and text.endswith(")") else text
-
-
-def plain_number(text: str, decimal: str) -> str | None:
-    """A cleaned level as Python writes numbers, None if it is none: "1.234,5" → "1234.5"."""
-    number = text.removesuffix("%").rstrip()
-    if not PATTERNS[decimal].fullmatch(number):
-        return None
-    group = "," if decimal == "." else "."
-    number = re.sub(SPACED, "", number).replace(group, "").replace(decimal, ".")
-    return f"{number}e-2" if text.endswith("%") and "e" not in number.lower() else number
-
-
-def decimal_votes(side: Side) -> tuple:
-    """Levels that are numbers by a decimal point only, by a comma only, and by both differently."""
-    point = comma = either = 0
-    for level in side.levels[:SAMPLE]:
-        text = cleaned(level)
-        by_point, by_comma = plain_number(text, "."), plain_number(text, ",")
-        point += by_point is not None and by_comma is None
-        comma += by_comma is not None and by_point is None
-        either += None not in (by_point, by_comma) and by_point != by_comma
-    return point, comma, either
-
-
 def decimal_of(side: Side, other: Side, habit: str) -> tuple:
     """(decimal mark of a side, how it was guessed or ""): is "1,234" more than a thousand?
 
     A side that does not tell is read so that its numbers are as large as the other table's; else by
     habit, the mark of the other columns of its table.
     """
-    point, comma, either = decimal_votes(side)
+    point, comma, either = decimal_votes(side.levels)
     if point != comma or not either:
         return ("." if point > comma else "," if comma > point else habit), ""
-    if any(level.strip().isdigit() for level in side.levels) and "," in "".join(
-        side.levels[:SAMPLE]
-    ):
+    some = side.levels[:SAMPLE]
+    if "," in "".join(some) and any(level.strip().isdigit() for level in some):
         return ".", ""  # "999" beside "1,234": decimals would stand behind all numbers
     known = other.numbers
     if known is None and other.codes is not None:
-        marks = decimal_votes(other)
+        marks = decimal_votes(other.levels)
         if marks[0] != marks[1]:
             known = read_numbers(other.first_levels(), "." if marks[0] > marks[1] else ",").values
     if known is None or not np.nanmax(np.abs(known), initial=0):
@@ -272,47 +250,45 @@ def read_numbers(side: Side, decimal: str, guessed: str = "") -> Reading:
     return Reading(np.where(np.isfinite(values), values, np.nan), remarks, exact)
 
 
-def remark_on(level: str, text: str, decimal: str) -> str:
-    """What is not plain about a level that is a number, "" for nothing."""
-    if text.endswith("%"):
-        return "percent"
-    if decimal == "," and "," in text:
-        return "decimal commas"
-    if re.search(rf"\d({SPACED}|[.,])\d\d", text.partition(decimal)[0]):
-        return "thousands apart"
-    if CURRENCY.search(level):
-        return "currency"
-    return "brackets for minus" if "(" in level else ""
+def read_side(side: Side, other: Side, habit: str) -> Reading | None:
+    """A side as numbers, None if it does not consist of them."""
+    if side.numbers is not None:
+        return Reading(side.numbers)
+    decimal = decimal_of(side, other, habit)
+    first = side.first_levels()
+    if not is_credible(first, read_numbers(first, *decimal).values):
+        return None
+    reading = read_numbers(side, *decimal)
+    return reading if is_credible(side, reading.values) else None
 
 
 def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
     """Numbers on both sides, words for missing values apart; None if they are not that."""
-    sides, readings = (train, test), []
+    sides = train, test
     if any(side.seconds is not None for side in sides):
         return None
     if all(side.codes is not None for side in sides):
         decimals = decimals[:1] * 2  # the same text means the same number
-    for side, other, habit in zip(sides, reversed(sides), decimals, strict=True):
-        if side.numbers is not None:
-            readings.append(Reading(side.numbers))
-            continue
-        decimal = decimal_of(side, other, habit)
-        first = side.first_levels()
-        if not is_credible(first, read_numbers(first, *decimal).values):
-            return None
-        readings.append(read_numbers(side, *decimal))
-        if not is_credible(side, readings[-1].values):
-            return None
-    if not any(np.isfinite(reading.values).any() for reading in readings):
+    units = [common_unit(side.levels) for side in sides]
+    if len(set(units) - {""}) == 1:
+        sides = tuple(side.without_unit(max(units)) for side in sides)
+    readings = [read_side(sides[k], sides[1 - k], decimals[k]) for k in (0, 1)]
+    if None in readings or not any(np.isfinite(found.values).any() for found in readings):
         return None
     if all(reading.exact for reading in readings):
-        start = min(x for reading in readings for x in reading.exact if x is not None)
-        for reading in readings:
-            values = [np.nan if x is None else float(x - start) for x in reading.exact]
-            reading.values = np.array(values)
+        subtract_least(readings)
     rows = rows_of(sides, readings)
-    notes = [note_of("numbers", sides, readings), suspect_sentinel(rows)]
+    kind = f"numbers of {max(units)}" if any(units) else "numbers"
+    notes = [note_of(kind, sides, readings), suspect_sentinel(rows)]
     return Column("number", *rows, "; ".join(filter(None, notes)))
+
+
+def subtract_least(readings: list) -> None:
+    """Long numbers less the least of them: float64 keeps apart what is left."""
+    least = min(x for reading in readings for x in reading.exact if x is not None)
+    for reading in readings:
+        left = [np.nan if x is None else float(x - least) for x in reading.exact]
+        reading.values = np.array(left)
 
 
 def suspect_sentinel(rows: list) -> str:
@@ -326,7 +302,7 @@ def suspect_sentinel(rows: list) -> str:
     return ""
 
 
-def rows_of(sides: tuple, readings: list) -> list:
+def rows_of(sides, readings: list) -> list:
     """Values of the rows of both sides, nan for what is missing or infinite."""
     rows = []
     for side, reading in zip(sides, readings, strict=True):
@@ -361,129 +337,63 @@ def with_levels(side: Side) -> Side:
 
 
 # ---------------------------------------------------------------- dates
-def split_time(levels: list) -> tuple:
-    """Levels without their time of day, and that time in seconds of UTC, 0 where there is none."""
-    dates, seconds = [], []
-    for level in levels:
-        text = level.strip()
-        found = TIME.search(text)
-        dates.append(text[: found.start()] if found else text)
-        seconds.append(seconds_of(found) if found else 0.0)
-    return dates, np.array(seconds)
-
-
-def seconds_of(found: re.Match) -> float:
-    hour = int(found["hour"])
-    if found["half"]:
-        hour = hour % 12 + 12 * (found["half"] in "Pp")
-    seconds = float((found["second"] or "0").replace(",", "."))
-    zone = (found["zone"] or "").replace(":", "")
-    east = (
-        int(zone[0] + "1") * (3600 * int(zone[1:3]) + 60 * int(zone[3:])) if len(zone) == 5 else 0
-    )
-    return 3600 * hour + 60 * int(found["minute"]) + seconds - east
-
-
-def parse_dates(dates: list, form: str) -> np.ndarray:
-    """Seconds since 1970 by one form, nan where a text has another."""
-    parsed = pd.to_datetime(pd.Series(dates, dtype=object), format=form, errors="coerce")
-    return ((parsed - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy(float)
-
-
-def date_forms(side: Side) -> list:
-    """Forms by the number of levels that have them, the most frequent first."""
-    dates = [text for text in split_time(side.levels[:SAMPLE])[0] if any(map(str.isdigit, text))]
-    hits = {form: np.isfinite(parse_dates(dates, form)).sum() for form in DATES} if dates else {}
-    return sorted((form for form in hits if hits[form]), key=lambda form: -hits[form])
-
-
-def settle_day_first(forms: list, other: list, side: Side) -> tuple:
-    """(forms, is it a guess?): day or month first by the other side, where levels allow both."""
-    swap = DAY_FIRST | {month: day for day, month in DAY_FIRST.items()}
-    if len(forms) < 2 or swap.get(forms[0]) != forms[1]:
-        return forms, False
-    dates = split_time(side.levels[:SAMPLE])[0]
-    if (
-        np.isfinite(parse_dates(dates, forms[0])).sum()
-        > np.isfinite(parse_dates(dates, forms[1])).sum()
-    ):
-        return [forms[0], *forms[2:]], False
-    if other and other[0] in forms[:2]:
-        return [other[0], *forms[2:]], True
-    return [next(form for form in forms if form in DAY_FIRST.values()), *forms[2:]], True
-
-
-def read_dates(side: Side, forms: list) -> np.ndarray:
-    """The levels as seconds since 1970, each by the first form that fits; or times of day."""
-    dates, seconds = split_time(side.levels)
-    days = np.array(
-        [
-            0.0 if not text and level.strip() else np.nan
-            for text, level in zip(dates, side.levels, strict=True)
-        ]
-    )
-    for form in forms[:3]:
-        days = np.where(np.isnan(days), parse_dates(dates, form), days)
-    return days + seconds
-
-
 def as_dates(train: Side, test: Side) -> Column | None:
     """Dates, times or both on both sides; None if they are not that."""
-    sides = [train, test]
-    if all(side.numbers is not None for side in sides):
+    if train.numbers is not None and test.numbers is not None:
         return None
-    sides = [side if side.numbers is None else with_levels(side) for side in sides]
-    forms = [date_forms(side) for side in sides]
+    sides = [side if side.numbers is None else with_levels(side) for side in (train, test)]
+    forms = [date_forms(side.levels) for side in sides]
     readings = []
     for side, own, other in zip(sides, forms, reversed(forms), strict=True):
         if side.seconds is not None:
             readings.append(Reading(side.seconds))
             continue
-        own, guessed = settle_day_first(own, other, side)
+        tried, guessed = choose_forms(own, other)
         first = side.first_levels()
-        if not is_credible(first, read_dates(first, own)):
+        if not is_credible(first, read_dates(first.levels, tried)):
             return None
-        values = read_dates(side, own)
+        values = read_dates(side.levels, tried)
         if not is_credible(side, values):
             return None
-        form = f"{own[0]}{', day and month by guess' if guessed else ''}" if own else "time of day"
-        example = (
-            side.levels[int(np.flatnonzero(np.isfinite(values))[0])]
-            if np.isfinite(values).any()
-            else ""
-        )
-        readings.append(Reading(values, {form: repr(example)} if example else {}))
+        form = tried[0] if tried else "time of day"
+        form += ", day and month by guess" if guessed else ""
+        good = np.flatnonzero(np.isfinite(values))
+        readings.append(Reading(values, {form: repr(side.levels[good[0]])} if len(good) else {}))
     if not any(np.isfinite(reading.values).any() for reading in readings):
         return None
-    return Column(
-        "number", *rows_of(tuple(sides), readings), note_of("dates", tuple(sides), readings)
-    )
+    return Column("number", *rows_of(sides, readings), note_of("dates", sides, readings))
 
 
 # ---------------------------------------------------------------- text
-def canonical(level: str) -> str:
-    """A level of text: no spaces around it, numbers written in one way ("1.0" is "1")."""
-    text = level.strip()
-    number = plain_number(text, ".") if text[:1] in "+-.0123456789" else None
-    return f"{float(number):.17g}" if number and len(number) < 16 else text
-
-
 def as_text(train: Side, test: Side) -> Column:
     """Levels of both sides in one vocabulary; marks of missing values are missing."""
     sides = with_levels(train), with_levels(test)
+    if all(len(side.levels) > max(50, len(side.codes) // 2) for side in sides):
+        kinds = {side.numbers is None for side in (train, test)}
+        note = "numbers in one table, text in the other" if len(kinds) > 1 else ""
+        return Column("text", sides[0].codes, sides[1].codes, note)  # not worth more: it is ignored
     names = [[canonical(level) for level in side.levels] for side in sides]
-    notes = []
     own = [set(found) for found in names]
-    folded = [{name.casefold() for name in found} for found in (own[0] - own[1], own[1] - own[0])]
-    if folded[0] & folded[1]:
+    alone = [{name.casefold() for name in found} for found in (own[0] - own[1], own[1] - own[0])]
+    notes = []
+    if alone[0] & alone[1]:
         names = [[name.casefold() for name in found] for found in names]
         notes.append("capital letters do not count")
     pooled = pd.Index(names[0] + names[1])
     codes, levels = pd.factorize(pooled.where([name.casefold() not in MARKS for name in pooled]))
     codes_of = np.split(codes, [len(names[0])])
     rows = [np.append(code, -1)[side.codes] for code, side in zip(codes_of, sides, strict=True)]
-    levels = list(levels)
+    notes += one_sided(rows, list(levels))
+    share = share_of_numbers(sides)
+    if share > 0.2:
+        notes.append(f"{share:.0%} of it are numbers")
+    return Column("text", *rows, "; ".join(["text", *notes]) if notes else "", list(levels))
+
+
+def one_sided(rows: list, levels: list) -> list:
+    """Words on the frequent levels that stand in one table only."""
     counts = [np.bincount(row[row >= 0], minlength=len(levels)) for row in rows]
+    notes = []
     for name, here, there in (("TRAIN", *counts), ("TEST", *counts[::-1])):
         alone = np.flatnonzero((here >= ONE_SIDED) & (there == 0))
         alone = alone[np.argsort(-here[alone], kind="stable")]
@@ -491,11 +401,7 @@ def as_text(train: Side, test: Side) -> Column:
             shown = ", ".join(f"{levels[i]!r} ({here[i]} rows)" for i in alone[:3])
             more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
             notes.append(f"only {name} has {shown}{more}")
-    share = share_of_numbers(sides)
-    if share > 0.2:
-        notes.append(f"{share:.0%} of it are numbers")
-    note = f"text; {'; '.join(notes)}" if notes else ""
-    return Column("text", *rows, note, levels)
+    return notes
 
 
 def share_of_numbers(sides: tuple) -> float:

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from column_types import Column, Side, decide, decimal_votes, needs_text, side_of
+from column_types import Column, Side, decide, needs_text, side_of
+from spellings import decimal_votes
 
 FEWEST_ROWS = 100  # a side; below that neither D nor its test mean anything
 SEPARATORS = ",;\t|"
@@ -61,7 +62,7 @@ class Table:
                 point |= len(broken) > 0 and not needs_text(broken, ",")
             elif not pd.api.types.is_numeric_dtype(series):
                 levels = [str(level) for level in series.dropna().unique()]
-                votes = decimal_votes(Side(levels=levels))
+                votes = decimal_votes(levels)
                 many = sum(votes) * 2 > len(levels)
                 point |= many and votes[0] > 0
                 comma |= many and votes[1] > 0
@@ -222,7 +223,8 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
         column = decide(train.side(name, marks[0]), test.side(name, marks[1]), marks)
         useless = why_useless(name, column)
         if useless:
-            found.append(f"column {name!r} is {useless}: ignored")
+            why = f"{useless}; {column.note}" if column.note else useless
+            found.append(f"column {name!r} is {why}: ignored")
             continue
         found += [
             f"column {name!r} is empty in {side}, and so tells the tables apart"

@@ -183,7 +183,14 @@ def test_one_number_in_many_spellings(text, value):
     assert found.train[0] == found.test[0] == pytest.approx(value, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "12a", "1.2.3", "1,23,4", "--5", "e5", "0x1F", "5 6"])
+def test_one_unit_is_left_out_and_said():
+    found = column(["70.5 kg", "8kg", "?"] * 50, ["70.5", "8"] * 75)
+    assert found.note.startswith("numbers of kg") and found.train[:2].tolist() == [70.5, 8]
+    assert column(["70 kg", "8 kg"] * 50, ["70 lb", "8 lb"] * 50).kind == "text"
+    assert column(["1.5k", "2.5M"] * 50, ["1500", "2"] * 50).kind == "text"
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "12a 4", "1.2.3", "1,23,4", "--5", "e5", "0x1F", "5 6"])
 def test_what_is_no_number_is_none(text):
     assert column([text, "b", "c"] * 60, ["b", "c", text] * 60).kind == "text"
 
