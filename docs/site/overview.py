@@ -45,6 +45,15 @@ def posts(texts) -> list[tuple[dict, dict, str]]:
     return found
 
 
+def folder_pages(texts) -> list[str]:
+    """Each folder's README, and what else it has beside its reading pages."""
+    found = []
+    for folder in pages.landed():
+        own = [name for name in texts if name.startswith(f"{folder}/") and "/reading" not in name]
+        found += sorted(own, key=lambda name: "README" not in name)
+    return found
+
+
 def first_figure(text: str) -> str:
     """The first figure that a page shows; "" if it shows none."""
     found = re.search(r'!\[[^\]]*\]\((figures/[^)]+)\)|src="(figures/[^"]+)"', text)
@@ -70,7 +79,7 @@ def home(language: str, texts: dict[str, str]) -> str:
     cards = [card(article, post, name, texts[name], language) for article, post, name in found]
     contents = {
         say["posts"]: [name for _, _, name in found if "/reading" in name],
-        say["folders"]: [f"{folder}/README.md" for folder in pages.landed()],
+        say["folders"]: folder_pages(texts),
         say["about"]: ["claims.md", "README.md", "data/README.md"],
     }
     trees = [
