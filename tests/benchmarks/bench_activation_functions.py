@@ -1,23 +1,30 @@
-"""Speed of our activation functions beside Keras's own and of the forms of x·min(1, eˣ), as ratios to ReLU in one run.
+"""Speed of our activation functions beside Keras's own, and of the forms of x·min(1, eˣ).
 
 Run: python tests/benchmarks/bench_activation_functions.py
+
+Ratios to ReLU in the same run.
 """
-import os
+
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import keras
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "activation_functions"))
 import numpy as np
-import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from activation_functions.gallery import ACTIVATIONS, FORMS
-from activation_functions.linear_network import es_gradient, flush, initial_parameters
+from activations import ACTIVATIONS, FORMS
+from evolution import es_gradient
+from flushed import flush, initial_parameters
+from quiet_keras import keras, tf
 
-PEERS = {"swish": keras.activations.silu, "gelu": keras.activations.gelu, "mish": keras.activations.mish,
-         "selu": keras.activations.selu, "softplus": keras.activations.softplus, "elu": keras.activations.elu}
+PEERS = {
+    "swish": keras.activations.silu,
+    "gelu": keras.activations.gelu,
+    "mish": keras.activations.mish,
+    "selu": keras.activations.selu,
+    "softplus": keras.activations.softplus,
+    "elu": keras.activations.elu,
+}
 
 
 def seconds(call, repeats: int = 15) -> float:
@@ -40,12 +47,13 @@ def forward_and_backward(function):
             tape.watch(x)
             value = tf.reduce_sum(function(x))
         return tape.gradient(value, x)
+
     return lambda: call().numpy()
 
 
 def main() -> None:
     unit = seconds(forward_and_backward(ACTIVATIONS["relu"]))
-    print(f"ReLU, forward and backward, a million floats: {unit * 1000:.2f} ms; others as multiples of it")
+    print(f"ReLU, forward and backward, a million floats: {unit * 1000:.2f} ms; others ÷ that")
     for name, function in ACTIVATIONS.items():
         line = f"{name:14s} {seconds(forward_and_backward(function)) / unit:6.2f}"
         if name in PEERS:
@@ -54,7 +62,8 @@ def main() -> None:
     for name, function in FORMS.items():
         print(f"tick, {name:8s} {seconds(forward_and_backward(function)) / unit:6.2f}")
     rng = np.random.default_rng(0)
-    parameters, x = initial_parameters(0.5, rng), rng.normal(size=(256, 784)).astype("float32")
+    parameters = initial_parameters(0.5, rng)
+    x = rng.normal(size=(256, 784)).astype("float32")
     step = seconds(lambda: es_gradient(parameters, x, np.zeros(256, int), 0.2, 4, rng), 5)
     print(f"evolution: {2048 / step:.0f} forward passes a second with their share of the gradient")
     eager = seconds(lambda: flush(tf.constant(x)).numpy())
