@@ -98,7 +98,7 @@ def judge(wording: dict, runs: dict[str, dict]) -> dict:
     name = wording.get("judged_by", default_run(wording))
     found = [row for row in runs.get(name, {}).get("claims", []) if row["id"] == wording["id"]]
     holds = found[0]["holds"] if found else None
-    small = "needs" in wording and "judged_by" not in wording
+    small = "needs" in wording and not ("judged_by" in wording and "why" in wording)
     measured = found[0]["measured"] if found else {}
     return {"verdict": verdict(holds, small), "run": name, "measured": measured}
 
