@@ -8,8 +8,9 @@ Code:  from data.download import fetch
 
 A file is looked for in this order: the data directory (argument, else the environment variable KEXUE_DATA_DIR, else
 data/.cache), the files shipped in data/, an installed package that carries it, then the addresses in registry.json.
-KEXUE_OFFLINE=1 leaves the addresses out. The SHA-256 is that of the payload, so the same bytes are accepted plain, as
-.gz, .bz2 or .xz, or as a member of an archive. Files appear under their final name in one move, when they are right.
+KEXUE_OFFLINE=1 leaves the addresses out. The SHA-256 is that of the payload, so the same bytes are accepted plain,
+compressed with gzip, bzip2 or xz, or as a member of an archive; the content says which, whatever the name or the
+server say. Files appear under their final name in one move, when they are right.
 """
 import argparse
 import bz2
@@ -28,7 +29,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 HERE = Path(__file__).resolve().parent
-OPENERS = {"": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+SUFFIXES = ("", ".gz", ".bz2", ".xz")  # of files put by hand beside the name in the registry
+OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # first bytes → what reads the rest
 TIMEOUT = 20  # seconds without a byte before the next address is tried
 
 
@@ -63,7 +65,7 @@ def fetch(name: str, data_dir=None) -> Path:
 def find_local(entry: dict, folder: Path, tried: list):
     """A verified copy in the data directory, the shipped files or an installed package, else None."""
     places = [folder, HERE / ".cache", HERE]
-    candidates = [place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in OPENERS]
+    candidates = [place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in SUFFIXES]
     members = package_files(entry)
     for path in candidates + members[:1 if len(members) == 1 else 0]:
         if path.is_file():
@@ -92,22 +94,43 @@ def size_of(entry: dict) -> str:
     return f"{entry['size']:,} bytes" if entry["size"] else "size not published"
 
 
-def check(path: Path, entry: dict) -> tuple:
-    """(is the file itself the payload, problem or None)."""
-    known = entry.get("sha256") or entry["git_sha1"]  # git's blob SHA-1 where nobody published a SHA-256
-    sha = hashlib.sha256() if "sha256" in entry else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    compressed = path.suffix if path.suffix in OPENERS and path.name != Path(entry["file"]).name else ""
-    try:
-        size = 0
-        with OPENERS[compressed](path, "rb") as stream:
+def decompressor(path: Path):
+    """gzip.open, bz2.open or lzma.open if the file begins as theirs do, else None."""
+    with open(path, "rb") as stream:
+        start = stream.read(6)
+    return next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
+
+
+def digest(path: Path, opener, entry: dict) -> tuple:
+    """(bytes, hash) of what `opener` reads."""
+    sha, size = hashlib.sha256(), 0
+    if "sha256" not in entry:  # git hashes the length first, so it must be counted
+        with opener(path, "rb") as stream:
             while block := stream.read(1 << 20):
-                sha.update(block)
                 size += len(block)
+        sha, size = hashlib.sha1(b"blob %d\0" % size), 0
+    with opener(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+            size += len(block)
+    return size, sha.hexdigest()
+
+
+def check(path: Path, entry: dict) -> tuple:
+    """(is the file itself the payload, problem or None); no problem and False: it is the payload, compressed."""
+    known = entry.get("sha256") or entry["git_sha1"]  # git's blob SHA-1 where nobody published a SHA-256
+    try:
+        size, found = digest(path, open, entry)
+        if found == known:
+            return True, None
+        inner = decompressor(path)  # a payload may itself be a .gz: only where it is not the payload as it lies
+        if inner:
+            size, found = digest(path, inner, entry)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         return False, f"cannot be read ({error})"
-    if sha.hexdigest() != known:
-        return False, f"{size:,} bytes, hash {sha.hexdigest()[:12]}…, expected {size_of(entry)}, hash {known[:12]}…"
-    return not compressed, None
+    if found != known:
+        return False, f"{size:,} bytes, hash {found[:12]}…, expected {size_of(entry)}, hash {known[:12]}…"
+    return False, None
 
 
 def store(entry: dict, places: list, sources: list) -> Path:
@@ -124,12 +147,12 @@ def store(entry: dict, places: list, sources: list) -> Path:
         try:
             with os.fdopen(handle, "wb") as out:
                 for source in sources:
-                    suffix = source.suffix if source.suffix in OPENERS and source.name != target.name else ""
-                    with OPENERS[suffix](source, "rb") as stream:
+                    inner = None if check(source, entry)[0] else decompressor(source)
+                    with (inner or open)(source, "rb") as stream:
                         shutil.copyfileobj(stream, out, 1 << 20)
-            problem = check(Path(partial), dict(entry, file=Path(partial).name))[1]
-            if problem:
-                raise ValueError(problem)
+            plain, problem = check(Path(partial), entry)
+            if not plain:
+                raise ValueError(problem or "compressed more than once")
             os.chmod(partial, 0o644)
             os.replace(partial, target)
             return target
@@ -151,7 +174,7 @@ def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
             with tempfile.TemporaryDirectory(prefix="kexue-") as scratch:
                 try:
                     got = Path(pooch.retrieve(address, None, fname=PurePosixPath(address).name, path=scratch,
-                                              downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
+                                              downloader=receive))
                     return store(entry, [folder], [extract(got, member) if member else got])
                 except DownloadError:
                     raise
@@ -164,10 +187,31 @@ def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
                         f"see {entry['home']}){package}")
 
 
+def receive(url: str, path, pooch) -> None:
+    """Write the bytes that the server sends to `path`, as they come.
+
+    Some mirrors say of x.gz that its encoding is gzip, and a client that believes them decodes it: the file that
+    arrives is not the one that was asked for. The content is looked at instead (see `decompressor`)."""
+    import requests
+
+    headers = {"Accept-Encoding": "identity"}
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
+        response.raise_for_status()
+        with open(path, "wb") as out:
+            for block in response.raw.stream(1 << 20, decode_content=False):
+                out.write(block)
+
+
 def extract(archive: Path, member: str) -> Path:
     """Copy one member of a zip or tar file beside it, under its base name; a nested archive is `outer.zip/inner`."""
     outer, _, inner = member.partition("!")
     target = archive.with_name("member-" + PurePosixPath(outer).name)
+    opener = None if zipfile.is_zipfile(archive) or tarfile.is_tarfile(archive) else decompressor(archive)
+    if opener:  # an archive that was compressed once more on its way
+        plain = archive.with_name("plain-" + archive.name)
+        with opener(archive, "rb") as stream, open(plain, "wb") as out:
+            shutil.copyfileobj(stream, out, 1 << 20)
+        archive = plain
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as box, box.open(outer) as stream, open(target, "wb") as out:
             shutil.copyfileobj(stream, out)

@@ -1,18 +1,19 @@
-"""One objective that needs more than y_true and y_pred, in six forms that Keras 3 runs; take the one that fits.
+"""One objective that needs more than y_true and y_pred, in six forms that Keras 3 runs.
 
 Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493
-Used by: idioms.py, which trains all six and compares the curves
+Used by: experiments/idioms.py, which trains all six and compares the curves
 
 Symbols: h → code (a hidden layer)   p → probabilities   N → batch
          L = CE(y, p) + 0.05·mean(h²)
-Each form returns (compiled model, arrange): `model.fit(*arrange(x, y))` trains it.
+Each form returns (compiled model, arrange): `model.fit(*arrange(x, y))` trains it. Take the one
+that fits.
 """
-import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from keras import ops  # noqa: E402
+import keras
+import numpy as np
+from keras import ops
+
+from losses import pass_through
 
 WEIGHT = 0.05  # of mean(h²) in the objective
 INPUTS, CODE, CLASSES = 20, 8, 4
@@ -29,30 +30,32 @@ def objective(y_true, probabilities, code):
 
 
 def network() -> tuple:
-    """(input, code h, probabilities p); set the seed first and every form starts from the same weights."""
+    """(input, code h, probabilities p); set the seed first and every form starts alike."""
     x = keras.Input((INPUTS,))
     code = keras.layers.Dense(CODE, activation="tanh", name="code")(x)
     return x, code, keras.layers.Dense(CLASSES, activation="softmax", name="p")(code)
 
 
-def pass_through(y_true, y_pred):
-    """The article's `lambda y_true, y_pred: y_pred`; as a named function it can be saved."""
-    return y_pred
-
-
 def loss_function():
+    def loss(y_true, y_pred):
+        return objective(y_true, y_pred[:, :CLASSES], y_pred[:, CLASSES:])
+
     x, code, p = network()
     model = keras.Model(x, keras.layers.Concatenate()([p, code]))
-    model.compile("adam", lambda y_true, y_pred: objective(y_true, y_pred[:, :CLASSES], y_pred[:, CLASSES:]))
+    model.compile("adam", loss)
     return model, lambda x, y: (x, y)
 
 
 def loss_as_output():
+    def row_loss(tensors):
+        y_true, probabilities, code = tensors
+        penalty = ops.mean(ops.square(code), -1, keepdims=True)
+        return ops.expand_dims(cross_entropy(y_true, probabilities), -1) + WEIGHT * penalty
+
     x, code, p = network()
     y = keras.Input((CLASSES,))
-    row_loss = keras.layers.Lambda(lambda t: ops.expand_dims(cross_entropy(t[0], t[1]), -1) + WEIGHT * ops.mean(
-        ops.square(t[2]), -1, keepdims=True), output_shape=(1,))([y, p, code])
-    model = keras.Model([x, y], row_loss)
+    loss = keras.layers.Lambda(row_loss, output_shape=(1,))([y, p, code])
+    model = keras.Model([x, y], loss)
     model.compile("adam", pass_through)
     return model, lambda x, y: ([x, y], np.zeros((len(x), 1), "float32"))
 
@@ -74,8 +77,11 @@ def layer_add_loss():
 
 
 def two_outputs():
+    def mean_square(code):
+        return ops.mean(ops.square(code), -1, keepdims=True)
+
     x, code, p = network()
-    penalty = keras.layers.Lambda(lambda h: ops.mean(ops.square(h), -1, keepdims=True), output_shape=(1,))(code)
+    penalty = keras.layers.Lambda(mean_square, output_shape=(1,))(code)
     model = keras.Model(x, [p, penalty])
     model.compile("adam", [cross_entropy, pass_through], loss_weights=[1.0, WEIGHT])
     return model, lambda x, y: (x, [y, np.zeros((len(x), 1), "float32")])
@@ -94,33 +100,42 @@ def compute_loss():
 
 
 class WithTrainStep(keras.Model):
-    """train_step is the one form that is written per backend. The log's name must not be `loss` (see the table)."""
+    """train_step is the one form that is written per backend. Its log must not be named `loss`: see
+    experiments/idioms.py."""
 
     if keras.backend.backend() == "tensorflow":
+
         def train_step(self, data):
             import tensorflow as tf
+
             x, y = data
             with tf.GradientTape() as tape:
                 loss = objective(y, *self(x, training=True))
-            self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+            gradients = tape.gradient(loss, self.trainable_weights)
+            self.optimizer.apply(gradients, self.trainable_weights)
             return {"objective": loss}
     elif keras.backend.backend() == "torch":
+
         def train_step(self, data):
             x, y = data
             self.zero_grad()
             loss = objective(y, *self(x, training=True))
             loss.backward()
-            self.optimizer.apply([weight.value.grad for weight in self.trainable_weights], self.trainable_weights)
+            gradients = [weight.value.grad for weight in self.trainable_weights]
+            self.optimizer.apply(gradients, self.trainable_weights)
             return {"objective": loss.detach()}
     else:
+
         def train_step(self, state, data):
             import jax
+
             trainable, other, slots, metrics = state
             x, y = data
 
             def loss_of(trainable):
                 outputs, updated = self.stateless_call(trainable, other, x, training=True)
                 return objective(y, *outputs), updated
+
             (loss, other), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
             trainable, slots = self.optimizer.stateless_apply(slots, gradients, trainable)
             return {"objective": loss}, (trainable, other, slots, metrics)
@@ -133,5 +148,11 @@ def train_step():
     return model, lambda x, y: (x, y)
 
 
-FORMS = {"loss function": loss_function, "loss as output": loss_as_output, "layer add_loss": layer_add_loss,
-         "two outputs": two_outputs, "compute_loss": compute_loss, "train_step": train_step}
+FORMS = {
+    "loss function": loss_function,
+    "loss as output": loss_as_output,
+    "layer add_loss": layer_add_loss,
+    "two outputs": two_outputs,
+    "compute_loss": compute_loss,
+    "train_step": train_step,
+}

@@ -1,15 +1,18 @@
 """The data helper under every fault a reader's network or disk may have: never a wrong file under the final name,
 always an error that says what to do. A copy of the helper runs on a registry of its own against a local server."""
+import bz2
 import gzip
 import hashlib
 import http.server
 import importlib.util
 import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -18,6 +21,7 @@ import pytest
 from conftest import ROOT
 
 PAYLOAD = b"the right bytes\n" * 50_000
+GZIPPED = gzip.compress(PAYLOAD, mtime=0)
 
 
 def zip_of(members: dict) -> bytes:
@@ -28,11 +32,28 @@ def zip_of(members: dict) -> bytes:
     return buffer.getvalue()
 
 
+def tar_of(members: dict) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as box:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            box.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     bodies = {"/good": PAYLOAD, "/good.gz": gzip.compress(PAYLOAD), "/good.zip": zip_of({"in/side": PAYLOAD}),
               "/wrong": PAYLOAD[:-1] + b"X", "/page": b"<html>please log in</html>",
               "/evil.zip": zip_of({"../evil.txt": b"out", "fine.txt": b"in"}),
-              "/kind.zip": zip_of({"set/a.txt": b"a", "set/b.txt": b"b"})}
+              "/kind.zip": zip_of({"set/a.txt": b"a", "set/b.txt": b"b"}),
+              "/says-gzip.gz": GZIPPED, "/named-plain.txt": gzip.compress(PAYLOAD),
+              "/named-gzip-and-plain.gz": PAYLOAD, "/says-gzip-and-is.txt": gzip.compress(PAYLOAD),
+              "/says-gzip-and-is-not.txt": PAYLOAD, "/named-gzip-and-is-bzip2.gz": bz2.compress(PAYLOAD),
+              "/xz": lzma.compress(PAYLOAD), "/cut.gz": gzip.compress(PAYLOAD)[:-20],
+              "/says-gzip-twice.gz": gzip.compress(GZIPPED),
+              "/says-gzip.zip": gzip.compress(zip_of({"in/side": PAYLOAD})),
+              "/says-gzip.tar.gz": tar_of({"in/side": PAYLOAD})}
 
     def do_GET(self):
         name = self.path.split("?")[0]
@@ -49,6 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(PAYLOAD[start:start + 10_000])
         elif name in self.bodies:
             self.send_response(200)
+            if "says-gzip" in name:
+                self.send_header("Content-Encoding", "gzip")
             self.end_headers()
             self.wfile.write(self.bodies[name])
         else:
@@ -100,8 +123,46 @@ def test_payload_arrives_whatever_it_is_wrapped_in(helper, tmp_path, url):
     assert path.read_bytes() == PAYLOAD and path == tmp_path / "data" / ".cache" / "thing.txt"
 
 
+@pytest.mark.parametrize("url", [
+    "/says-gzip.gz",                  # the mirror of the report: the file is a .gz, and the header says so again
+    "/named-plain.txt",               # a .gz under a plain name
+    "/named-gzip-and-plain.gz",       # the mirror's tool unpacked it and kept the name
+    "/says-gzip-and-is.txt",          # compressed on its way although we asked for it as it is
+    "/says-gzip-and-is-not.txt",      # a header that is wrong
+    "/named-gzip-and-is-bzip2.gz",
+    "/xz",
+    "/says-gzip.zip#in/side",         # an archive compressed on its way
+    "/says-gzip.tar.gz#in/side"])
+def test_content_decides_what_arrives(helper, url):
+    assert helper([url]).fetch("thing").read_bytes() == PAYLOAD
+
+
+@pytest.mark.parametrize("url", ["/says-gzip.gz", "/says-gzip-twice.gz"])
+def test_a_payload_that_is_itself_compressed_stays_so(helper, url):
+    """Its hash is that of the .gz, which must not be unpacked on the way, and may be compressed once more."""
+    data = Handler.bodies["/says-gzip.gz"]
+    module = helper([url], file="thing.txt.gz", size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    assert module.fetch("thing").read_bytes() == data
+
+
+def test_a_file_compressed_twice_is_refused(helper, tmp_path):
+    module = helper(["/says-gzip-twice.gz"])
+    with pytest.raises(module.DownloadError, match="compressed more than once"):
+        module.fetch("thing")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["thing.txt", "thing.txt.gz", "thing.txt.xz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_file_put_by_hand_may_be_packed_in_any_way_under_any_of_the_names(helper, tmp_path, name, pack):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / name).write_bytes(pack(PAYLOAD))
+    assert helper([]).fetch("thing", mirror).read_bytes() == PAYLOAD
+
+
 @pytest.mark.parametrize("url, word", [
-    ("/wrong", "hash"), ("/truncated", ""), ("/page", "26 bytes"), ("/absent", "404"), ("/stalled", "timed out"),
+    ("/wrong", "hash"), ("/cut.gz", "end-of-stream"), ("/truncated", ""), ("/page", "26 bytes"), ("/absent", "404"), ("/stalled", "timed out"),
     ("http://127.0.0.1:9/nobody", "127.0.0.1"), ("http://no-such-host.invalid/x", "no-such-host"),
     ("/good.zip#not/there", "not/there")])
 def test_faults_leave_no_file_and_say_what_to_do(helper, tmp_path, url, word):

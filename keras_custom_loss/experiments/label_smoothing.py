@@ -1,0 +1,255 @@
+"""Does mixing the cross-entropy with a uniform target stop over-confidence?
+
+Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493
+Run:     python keras_custom_loss/experiments/label_smoothing.py   (--full: all of MNIST)
+
+Symbols: ε → epsilon   K → CLASSES   z → logits   p = softmax(z) → probabilities
+         L = (1−ε)·S(q|p) + ε·S(u|p),  S(q|p) = −Σ qᵢ log pᵢ,  u = 1/K
+         smallest at p_y = 1−ε+ε/K, that is z_y − z_other = log(1 + K(1−ε)/ε), a finite gap
+Differs from the article: digits and a small dense network instead of an LSTM; the network ends in
+logits, because their norm is what is measured and log-softmax stays exact where softmax rounds
+to 0.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import cli
+
+
+def flags(parser):
+    parser.add_argument(
+        "--epsilon", type=cli.between(0.001, 0.999, float), default=0.1, help="weight of the mix"
+    )
+    parser.add_argument("--epochs", type=cli.between(1, 1000), default=40, help="passes")
+    parser.add_argument("--seeds", type=cli.between(1, 100), default=3, help="networks per loss")
+    parser.add_argument("--full", action="store_true", help="all 70,000 digits instead of 6,000")
+    parser.add_argument("--seed", **cli.SEED)
+    parser.add_argument("--data-dir", **cli.DATA_DIR)
+
+
+cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
+from keras_tools import load_keras
+
+load_keras()
+import keras
+import numpy as np
+from scipy.special import softmax
+from sklearn.calibration import calibration_curve
+from tqdm import tqdm
+
+from losses import best_probability, smoothed_cross_entropy
+from real_data import load_digits
+
+CLASSES = 10
+COLOURS = {"plain": "C0", "smoothed": "C1"}  # the same colour for the same loss in every figure
+
+
+# ---------------------------------------------------------------- training
+def build_classifier() -> keras.Model:
+    hidden = keras.layers.Dense(256, activation="relu")
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), hidden, keras.layers.Dense(CLASSES)]
+    return keras.Sequential(layers)
+
+
+def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> tuple:
+    """(curves, test probabilities) of one network; curves: name → one number per epoch.
+
+    data: as of load_digits. Watched are `watched` training digits, all test digits, and as many
+    images of uniform noise.
+    """
+
+    def loss(y_true, y_pred):
+        return smoothed_cross_entropy(y_true, y_pred, epsilon, from_logits=True)
+
+    x_train, y_train, x_test, y_test = data
+    keras.utils.set_random_seed(seed)
+    noise = np.random.default_rng(seed).random((watched, 28, 28, 1), dtype="float32")
+    model = build_classifier()
+    model.compile("adam", loss=loss)
+    images = np.concatenate([x_train[:watched], x_test, noise])
+    stops = [watched, watched + len(x_test)]
+    hot = keras.utils.to_categorical(y_train, CLASSES)
+    curves = {}
+    for _ in range(epochs):
+        model.fit(x_train, hot, batch_size=128, epochs=1, verbose=0)
+        logits = np.split(model.predict(images, batch_size=1000, verbose=0), stops)
+        points = {
+            "train": measure(logits[0], y_train[:watched]),
+            "test": measure(logits[1], y_test),
+            "noise": measure(logits[2], None),
+        }
+        for name, point in points.items():
+            for key, value in point.items():
+                curves.setdefault(f"{name} {key}", []).append(float(value))
+    return curves, softmax(np.float64(logits[1]), axis=1)
+
+
+def measure(z: np.ndarray, labels: np.ndarray | None) -> dict:
+    """Mean norm of the logits z (n, K), mean largest p, and mean p of the labels if there are."""
+    p = softmax(np.float64(z), axis=1)
+    # softmax ignores a constant added to all logits, so the norm is taken about their mean
+    norm = np.linalg.norm(z - z.mean(1, keepdims=True), axis=1).mean()
+    point = {"norm": norm, "confidence": p.max(1).mean()}
+    if labels is not None:
+        point["p_true"] = p[np.arange(len(p)), labels].mean()
+    return point
+
+
+# ---------------------------------------------------------------- evaluation
+def calibration(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> tuple:
+    """(Σ_b n_b/n · |accuracy_b − confidence_b| over equal bins of the largest probability, rows of
+    [confidence, accuracy, share of the samples] for the bins that hold any).
+
+    The first is the expected calibration error of Guo et al. 2017, eq. 3.
+    """
+    confidence, right = p.max(1), p.argmax(1) == labels
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=bins)
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
+    share = np.bincount(place, minlength=bins) / len(p)
+    rows = np.stack([mean_confidence, accuracy, share[share > 0]], axis=1)
+    return float(np.sum(rows[:, 2] * np.abs(rows[:, 0] - rows[:, 1]))), rows
+
+
+def evaluate(p: np.ndarray, labels: np.ndarray) -> dict:
+    p_true = p[np.arange(len(p)), labels]
+    return {
+        "accuracy": float((p.argmax(1) == labels).mean()),
+        "ece": calibration(p, labels)[0],
+        "nll": float(-np.log(np.maximum(p_true, 1e-300)).mean()),
+    }
+
+
+def late_growth(curves: np.ndarray) -> float:
+    """Mean over the last tenth of the epochs, over that of the tenth which ends at half time.
+
+    curves: (seeds, epochs).
+    """
+    epochs = curves.shape[1]
+    width = max(1, epochs // 10)
+    middle = curves[:, max(0, epochs // 2 - width) : max(1, epochs // 2)]
+    return float(curves[:, -width:].mean() / middle.mean())
+
+
+def summarize(curves: dict, predictions: dict, labels: np.ndarray) -> dict:
+    """Means over the seeds: scores on the test digits, the curves' ends, how they grow late."""
+    metrics = {}
+    for name in curves:
+        scores = [evaluate(p, labels) for p in predictions[name]]
+        for key in scores[0]:
+            values = np.array([score[key] for score in scores])
+            metrics[f"{name}_{key}"] = float(values.mean())
+            metrics[f"{name}_{key}_sd"] = float(values.std())
+        for key, values in curves[name].items():
+            metrics[f"{name}_{key.replace(' ', '_')}"] = float(values[:, -1].mean())
+        for key in ("test norm", "noise confidence"):
+            growth = late_growth(curves[name][key])
+            metrics[f"{name}_{key.replace(' ', '_')}_late_growth"] = growth
+    return metrics
+
+
+# ---------------------------------------------------------------- figures
+def plot_curves(curves: dict, target: float):
+    """curves: loss name → quantity → array (seeds, epochs)."""
+    figure, panels = cli.subplots(1, 3, height=3.2)
+    titles = {
+        "test norm": "norm of the logits,\ntest digits",
+        "noise confidence": "largest p,\nimages of noise",
+        "train p_true": "p of the true class,\ntraining digits",
+    }
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        for name, quantities in curves.items():
+            x = np.arange(1, quantities[key].shape[1] + 1)
+            middle, spread = quantities[key].mean(0), quantities[key].std(0)
+            axes.plot(x, middle, color=COLOURS[name])
+            low, high = middle - spread, middle + spread
+            axes.fill_between(x, low, high, color=COLOURS[name], alpha=0.2, lw=0)
+            axes.annotate(
+                name, (x[-1], middle[-1]), xytext=(-4, 6), textcoords="offset points", ha="right"
+            )
+        axes.set(xlabel="epoch", title=title)
+        axes.margins(y=0.15)
+    panels[2].axhline(target, color="0.4", ls="--", lw=1)
+    label = f"dashed:\n1−ε+ε/K = {target:.3g}"
+    panels[2].text(0.95, 0.08, label, ha="right", transform=panels[2].transAxes)
+    return figure
+
+
+def plot_reliability(predictions: dict, labels: np.ndarray, errors: dict):
+    """predictions: loss name → probabilities of all seeds; labels: of as many rows; errors: loss
+    name → calibration error."""
+    figure, axes = cli.subplots(height=4.5)
+    axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
+    for name, p in predictions.items():
+        confidence, accuracy, share = calibration(p, labels)[1].T
+        axes.plot(confidence, accuracy, color=COLOURS[name], lw=1)
+        axes.scatter(confidence, accuracy, s=20 + 300 * share, color=COLOURS[name], alpha=0.7)
+        modest = np.sum(share * accuracy) > np.sum(share * confidence)
+        middle = len(share) // 2
+        label = f"{name}: calibration error {errors[name]:.3f}"
+        side = {"ha": "right", "xytext": (-8, 6)} if modest else {"ha": "left", "xytext": (8, -16)}
+        place = confidence[middle], accuracy[middle]
+        axes.annotate(label, place, textcoords="offset points", color=COLOURS[name], **side)
+    axes.set(xlabel="largest probability (confidence)", ylabel="share of digits read right")
+    axes.set(title="area: share of the test digits", xlim=(0, 1.02), ylim=(0, 1.05))
+    return figure
+
+
+# ---------------------------------------------------------------- run
+def judge(m: dict) -> list:
+    growth = m["plain_test_norm_late_growth"]
+    stops = m["smoothed_test_norm_late_growth"]
+    stopped = {
+        "p_true": m["smoothed_train_p_true"],
+        "plain_growth": growth,
+        "smoothed_growth": stops,
+        "plain_noise": m["plain_noise_confidence"],
+        "smoothed_noise": m["smoothed_noise_confidence"],
+    }
+    grows = growth > 1.1 and m["plain_noise_confidence_late_growth"] > 1
+    settles = stops < 1.05 and abs(m["smoothed_train_p_true"] - m["target"]) < 0.02
+    less_sure = m["smoothed_noise_confidence"] < m["plain_noise_confidence"]
+    names = ("smoothed_ece", "plain_ece", "smoothed_accuracy", "plain_accuracy")
+    better = {name: m[name] for name in (*names, "smoothed_nll", "plain_nll")}
+    as_right = m["smoothed_accuracy"] >= m["plain_accuracy"]
+    return [
+        cli.claim("C2.1", stopped, holds=grows and settles and less_sure),
+        cli.claim("C2.2", better, holds=as_right and m["smoothed_ece"] < m["plain_ece"]),
+    ]
+
+
+def main(args):
+    data = load_digits(args.data_dir, args.full)
+    epochs, seeds, watched = args.epochs, args.seeds, 1000
+    if args.quick:
+        data = tuple(part[:1000] for part in data)
+        epochs, seeds, watched = min(epochs, 6), 1, 500
+    curves, predictions = {}, {}
+    for name, epsilon in {"plain": 0.0, "smoothed": args.epsilon}.items():
+        seen = tqdm(range(args.seed, args.seed + seeds), name, disable=None)
+        runs = [train(data, epsilon, epochs, seed, watched) for seed in seen]
+        curves[name] = {key: np.array([run[0][key] for run in runs]) for key in runs[0][0]}
+        predictions[name] = [run[1] for run in runs]
+        print(f"{name}: trained {seeds} × {epochs} epochs", flush=True)
+
+    labels, target = data[3], best_probability(args.epsilon, CLASSES)
+    metrics = {
+        "backend": keras.backend.backend(),
+        "epochs": epochs,
+        "seeds": seeds,
+        "target": target,
+        "train_digits": len(data[0]),
+        **summarize(curves, predictions, labels),
+    }
+    errors = {name: metrics[f"{name}_ece"] for name in predictions}
+    together = {name: np.concatenate(parts) for name, parts in predictions.items()}
+    figures = {
+        "label_smoothing_curves": plot_curves(curves, target),
+        "label_smoothing_reliability": plot_reliability(together, np.tile(labels, seeds), errors),
+    }
+    return metrics, judge(metrics), figures
+
+
+if __name__ == "__main__":
+    cli.run(main, flags)
