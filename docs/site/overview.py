@@ -13,6 +13,7 @@ WORDS = {
         "zh": "[科学空间](https://kexue.fm)的八篇文章：公式旁边是计算它的代码，下面是运行得到的结果。",
     },
     "claims": {"en": "All claims", "zh": "全部论断"},
+    "colon": {"en": ": ", "zh": "："},
     "posts": {"en": "Posts", "zh": "文章"},
     "folders": {"en": "Run it yourself", "zh": "自己运行"},
     "about": {"en": "The repository", "zh": "仓库"},
@@ -91,7 +92,7 @@ def home(language: str, texts: dict[str, str]) -> str:
     ]
     total = pages.counts(language)
     counted = " · ".join(f"{number} {word}" for word, number in total.items() if number)
-    claims = f"[{say['claims']}](claims.md): {counted}"
+    claims = f"[{say['claims']}](claims.md){say['colon']}{counted}"
     parts = [f"# {say['title']}\n", say["lead"] + "\n", claims + "\n"]
     return "\n".join([*parts, '<div class="cards">\n', *cards, "</div>\n", *trees])
 
