@@ -4,7 +4,9 @@ Article: 浅谈神经网络中激活函数的设计 https://kexue.fm/archives/46
 Run:     python activation_functions/run.py
 
 Symbols: σ(x) → sigmoid   max(x, 0) → relu   x·σ(x) → swish   (W₁x + b₁)⊗σ(W₂x + b₂) → glu
-         x·min(1, eˣ) → tick   "saturated" → |f'(x)| < 0.1   (all in activations.py)
+         x·min(1, eˣ) → tick   "saturated" → |f'(x)| < 0.1
+The functions stand here as the post prints them; activations.py has them, and eleven more, in forms
+for Keras that keep their digits in the tails, at ±inf and in the slopes. Those are measured.
 
 The post's steps and where they are:
     any non-linearity trains, even rounding     experiments/linear_network.py, float_rounding.py
@@ -37,6 +39,47 @@ def flags(parser):
 # What needs Keras is imported in the functions that use it, so that --help answers at once.
 
 
+# ---------------------------------------------------------------- the functions of the post
+def sigmoid(x):
+    # σ(x) = 1/(1 + e⁻ˣ)
+    return 1 / (1 + np.exp(-x))
+
+
+def relu(x):
+    # max(x, 0)
+    return np.maximum(x, 0)
+
+
+def leaky_relu(x, slope=0.01):
+    # x for x > 0, else slope·x; PReLU trains the slope
+    return np.where(x > 0, x, slope * x)
+
+
+def swish(x):
+    # x·σ(x)
+    return x * sigmoid(x)
+
+
+def glu(a, b):
+    # (W₁x + b₁) ⊗ σ(W₂x + b₂), with a = W₁x + b₁ and b = W₂x + b₂
+    return a * sigmoid(b)
+
+
+def tick(x):
+    # the author's: x·min(1, eˣ); eˣ overflows for large x
+    return x * np.minimum(1, np.exp(x))
+
+
+def tick_max(x):
+    # the same, safely: max(x, x·e^-|x|)
+    return np.maximum(x, x * np.exp(-np.abs(x)))
+
+
+def tick_relu(x):
+    # and once more: x + relu(x·e^-|x| − x)
+    return x + relu(x * np.exp(-np.abs(x)) - x)
+
+
 # ---------------------------------------------------------------- saturation
 def saturation() -> dict:
     """Where |f'(x)| < 0.1: the share of −10 … 10, and of pre-activations u ~ N(0, 1).
@@ -44,14 +87,19 @@ def saturation() -> dict:
     The article: σ is saturated almost everywhere; of ReLU half, of Swish the far negative side
     only. Under initial weights of mean 0, and under batch normalisation, u is about N(0, 1).
     """
-    from activations import ACTIVATIONS, SATURATED, derivative, describe
+    from activations import ACTIVATIONS, SATURATED, derivative, describe, evaluate
 
     x = np.linspace(-10, 10, 100_001)
+    printed = {"sigmoid": sigmoid, "relu": relu, "leaky_relu": leaky_relu, "swish": swish}
+    printed["tick"] = tick
     table = {}
     for name in NAMES:
         row = table[name] = describe(ACTIVATIONS[name])
         slope = derivative(ACTIVATIONS[name], x)
         row["saturated_axis"] = float((np.abs(slope) < SATURATED).mean())
+        if name in printed:
+            difference = printed[name](x) - evaluate(ACTIVATIONS[name], x)
+            row["off_the_printed_form"] = float(np.abs(difference).max())
         # chain rule: ∂L/∂u₁ holds the product of n slopes, at best the n-th power of the largest
         row["power_of_steepest"] = row["slope_max"] ** DEEP
     return table

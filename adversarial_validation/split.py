@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import scipy
 
 import cli
 from shifted_tasks import MACRO_COLUMNS, read_bank
@@ -59,7 +60,7 @@ def load(args) -> tuple:
         raise ValueError("TEST: give two tables, TRAIN and TEST, or none for the demonstration")
     for path in filter(None, (args.train, args.test)):
         path.open("rb").close()  # an OSError before pandas is loaded
-    from tables import read_table
+    from tables import Table, read_table
 
     drop = [name.strip() for name in args.drop.split(",") if name.strip()]
     if args.train:
@@ -67,22 +68,19 @@ def load(args) -> tuple:
     else:
         bank, target = read_bank(args.data_dir), "y"
         cut_at = len(bank) * 2 // 3
-        train, test = bank[:cut_at], bank[cut_at:].drop(columns=target)
+        train, test = Table(bank[:cut_at]), Table(bank[cut_at:].drop(columns=target))
         drop = drop or GIVE_TIME_AWAY
     if args.quick:
-        some = [
-            frame.sample(min(len(frame), 2000), random_state=args.seed) for frame in (train, test)
-        ]
-        train, test = some
+        train, test = train.sample(2000, args.seed), test.sample(2000, args.seed)
     return train, test, target, drop
 
 
 # ---------------------------------------------------------------- method
 def column_shift(bins: dict, random: np.random.Generator) -> dict:
-    """AUC that each column reaches alone → {column: AUC}, the largest first.
+    """What each column tells alone → {column: (AUC, p)}, the largest AUC first.
 
-    The odds of a column's bins come from one half of the rows and are judged on the other. bins is
-    {column: (codes of the training rows, of the test rows)} of tables.encode.
+    The odds of a column's bins come from one half of the rows and are judged on the other, by the
+    rank-sum test. bins is {column: (codes of the training rows, of the test rows)}, -1 missing.
     """
     found = {}
     for name, sides in bins.items():
@@ -90,29 +88,71 @@ def column_shift(bins: dict, random: np.random.Generator) -> dict:
         most = max(side.max() for side in sides) + 1
         p, q = (np.bincount(side[::2], minlength=most) + 0.5 for side in sides)
         log_odds = np.log(q / q.sum()) - np.log(p / p.sum())
-        found[name] = area_under_curve(*(log_odds[side[1::2]] for side in sides))
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        judged = [log_odds[side[1::2]] for side in sides]
+        test = scipy.stats.mannwhitneyu(*judged[::-1], alternative="greater", method="asymptotic")
+        pairs = len(judged[0]) * len(judged[1])
+        found[name] = float(test.statistic / pairs), float(np.nan_to_num(test.pvalue, nan=1.0))
+    return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
-def judge(auc: float, p_value: float, ess: float, rows: int, beyond: float) -> tuple:
-    """(verdict, advice). ess: ESS/n; beyond: share of test rows whose D no training row reaches."""
-    if p_value > 0.05:
-        advice = "no shift that D can see: use a random split (all weights are set to 1)"
-        return "no_shift", advice
-    if auc > 0.99 or beyond > 0.2 or ess < 0.01 or ess * rows < 30:
-        advice = (
-            f"no overlap: {beyond:.0%} of the test rows lie beyond every training row, no weights "
-            "mend that. Look at the columns above, --drop those that merely name the table"
+def foreign_levels(bins: dict) -> dict:
+    """Columns whose test rows have levels that no training row has, more than chance can explain.
+
+    → {column: share of the test rows}. By chance a level of c rows is in the test table alone with
+    probability (m/(n+m))^c.
+    """
+    found = {}
+    for name, (train, test) in bins.items():
+        most = max(train.max(), test.max()) + 2
+        here, there = (np.bincount(side + 1, minlength=most) for side in (test, train))
+        share = here[there == 0].sum() / len(test)
+        by_chance = (len(test) / (len(train) + len(test))) ** (here + there)
+        if share > 0.2 + np.sum(here * by_chance) / len(test):
+            found[name] = float(share)
+    return found
+
+
+def judge(seen: dict) -> tuple:
+    """(verdict, advice) on what main saw: no_shift, weights, no_overlap or unseen_shift.
+
+    unseen_shift: a column alone tells the tables apart better than D does, so that the weights of
+    this D cannot be right.
+    """
+    name, (best, p_best) = next(iter(seen["columns"].items()))
+    told = p_best * len(seen["columns"]) < 0.01  # not by chance, of so many columns
+    surer = best > seen["auc"] + 0.02 + 3 * seen["auc_error"]
+    if seen["foreign"]:
+        most = max(seen["foreign"], key=seen["foreign"].get)
+        return "no_overlap", (
+            f"no overlap: {seen['foreign'][most]:.0%} of the test rows have a {most!r} that no "
+            "training row has, no weights mend that; --drop it if it merely names the table"
         )
-        return "no_overlap", advice
-    if ess < 0.2:
-        advice = (
-            f"shift with thin overlap: the weights act as {ess * rows:.0f} rows; expect part of "
-            "the gap to go, and look at the columns above"
+    if told and best > 0.99 or seen["p_value"] <= 0.05 and is_beyond(seen):
+        return "no_overlap", (
+            f"no overlap: {seen['beyond']:.0%} of the test rows lie beyond every training row, no "
+            "weights mend that. Look at the columns above, --drop those that merely name the table"
         )
-        return "weights", advice
-    advice = f"shift that weights can mend: they act as a share of ESS/n = {ess:.2f} of the rows"
-    return "weights", advice
+    if told and surer:
+        return "unseen_shift", (
+            f"a shift that this D does not see: column {name!r} alone has AUC {best:.2f}, D "
+            f"{seen['auc']:.2f}; its weights would be wrong. Try --discriminator network"
+        )
+    if seen["p_value"] > 0.05:
+        return "no_shift", "no shift that D can see: use a random split (all weights are set to 1)"
+    if seen["ess"] < 0.2:
+        return "weights", (
+            f"shift with thin overlap: the weights act as {seen['ess'] * seen['rows']:.0f} rows; "
+            "expect part of the gap to go, and look at the columns above"
+        )
+    return "weights", (
+        f"shift that weights can mend: they act as a share of ESS/n = {seen['ess']:.2f} of the rows"
+    )
+
+
+def is_beyond(seen: dict) -> bool:
+    """Do too few training rows resemble the test rows?"""
+    few = seen["ess"] < 0.01 or seen["ess"] * seen["rows"] < 30
+    return few or seen["auc"] > 0.99 or seen["beyond"] > 0.2
 
 
 def cut(weights: np.ndarray, fraction: float, random: np.random.Generator) -> dict:
@@ -171,52 +211,66 @@ def plot_scores(d_train, d_test, by_column: dict):
 # ---------------------------------------------------------------- all of it
 def main(args):
     train, test, target, drop = load(args)
-    from tables import choose_columns, encode
+    from tables import prepare
 
-    columns, warnings = choose_columns(train, test, target, drop)
-    random = np.random.default_rng(args.seed)
-    x_train, x_test, bins = encode(train, test, columns)
+    table = prepare(train, test, target, drop)
     del train, test
-    for warning in warnings:
+    for warning in table.warnings:
         print(f"warning: {warning}")
+    for name, note in table.taken_for.items():
+        print(f"column {name!r} is taken for {note}")
 
-    held_out_auc, p_value = permutation_test(x_train, x_test, random)
-    d_train, d_test = crossfit_discriminator(x_train, x_test, random, kind=args.discriminator)
-    by_column = column_shift(bins, random)
-    auc = area_under_curve(d_train, d_test)
+    random = np.random.default_rng(args.seed)
+    kind = args.discriminator
+    held_out_auc, p_value = permutation_test(table.x_train, table.x_test, random, kind=kind)
+    d_train, d_test = crossfit_discriminator(table.x_train, table.x_test, random, kind=kind)
+    columns = column_shift(table.bins, random)
     weights = cap_weights(d_train / (1 - d_train))
-    ess = effective_sample_share(weights)
-    beyond = float(np.mean(d_test > d_train.max()))
-    verdict, advice = judge(auc, p_value, ess, len(weights), beyond)
+    n, m = len(d_train), len(d_test)
+    seen = {
+        "auc": area_under_curve(d_train, d_test),
+        "auc_error": float(np.sqrt((n + m + 1) / (12 * n * m))),  # its sd where there is no shift
+        "p_value": p_value,
+        "ess": effective_sample_share(weights),
+        "rows": n,
+        "beyond": float(np.mean(d_test > d_train.max())),
+        "columns": columns,
+        "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
+    }
+    verdict, advice = judge(seen)
     if verdict == "no_shift":
-        weights = np.ones(len(weights))
+        weights = np.ones(n)
 
-    tables = {"weights": {"row": np.arange(len(weights)), "d": d_train, "weight": weights}}
-    if verdict != "no_overlap":
+    tables = {"weights": {"row": np.arange(n), "d": d_train, "weight": weights}}
+    if verdict in ("weights", "no_shift"):
         tables |= cut(weights, args.fraction, random)
     write_tables(tables, args.out_dir)
+    top = [f"{name} {auc:.2f}" for name, (auc, _) in list(columns.items())[:6]]
     print(
-        f"AUC {auc:.3f} (held-out half {held_out_auc:.3f}, permutation p {p_value:.3f}), "
-        f"ESS/n {ess:.3f}"
+        f"AUC {seen['auc']:.3f} (held-out half {held_out_auc:.3f}, permutation p {p_value:.3f}), "
+        f"ESS/n {seen['ess']:.3f}"
     )
-    top = [f"{name} {value:.2f}" for name, value in list(by_column.items())[:6]]
     print(f"columns that give it away: {', '.join(top)}")
     print(f"verdict {verdict}: {advice}")
+    by_column = {name: auc for name, (auc, _) in columns.items()}
     metrics = {
-        "rows_train": len(d_train),
-        "rows_test": len(d_test),
+        "rows_train": n,
+        "rows_test": m,
         "columns": len(columns),
-        "auc": auc,
+        "auc": seen["auc"],
         "held_out_auc": held_out_auc,
         "p_value": p_value,
-        "ess_share": ess,
+        "ess_share": seen["ess"],
         "largest_weight": weights.max(),
-        "test_rows_beyond_train": beyond,
+        "test_rows_beyond_train": seen["beyond"],
         "auc_of_column": by_column,
+        "p_of_column": {name: p for name, (_, p) in columns.items()},
+        "foreign_levels": seen["foreign"],
         "verdict": verdict,
         "advice": advice,
-        "warnings": warnings,
-        "rows": {name: len(table["row"]) for name, table in tables.items()},
+        "warnings": table.warnings,
+        "taken_for": table.taken_for,
+        "rows": {name: len(cut["row"]) for name, cut in tables.items()},
     }
     return metrics, [], {"split_scores": plot_scores(d_train, d_test, by_column)}
 

@@ -2,43 +2,162 @@
 
 Article: 如何划分一个跟测试集更接近的验证集? https://kexue.fm/archives/7805
 Differs from the article: it begins where the rows are vectors already.
+
+pandas reads the files; column_types.py decides what a column is, on both tables together.
 """
 
+import csv
 import gzip
+import io
+import itertools
 import re
+import warnings
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from column_types import Column, Side, decide, needs_text, side_of
+from spellings import decimal_votes
+
 FEWEST_ROWS = 100  # a side; below that neither D nor its test mean anything
-MOST_LEVELS = 30  # indicators of a column of text, the rarer levels share one
+SEPARATORS = ",;\t|"
+FEW_LEVELS, MANY_LEVELS = 30, 1000  # that get an indicator each, on large and on small tables
+CELLS = 4_000_000  # indicators of one column of text: rows × levels
 
 
 # ---------------------------------------------------------------- reading
-def read_table(path: Path) -> pd.DataFrame:
-    """CSV (separator , ; or tab, UTF-8, may be .gz) or parquet → frame.
+@dataclass
+class Table:
+    """A table as pandas read it; again(usecols=…, dtype=…) reads it once more, if it is a file."""
+
+    frame: pd.DataFrame
+    again: Callable | None = None
+    separator: str = ","
+    remarks: list[str] = field(default_factory=list)
+
+    def sample(self, rows: int, seed: int) -> "Table":
+        frame = self.frame.sample(min(len(self.frame), rows), random_state=seed)
+        return Table(frame, self.again, self.separator, self.remarks)
+
+    def side(self, name, decimal: str) -> Side:
+        """This table's part of a column."""
+        position = self.frame.columns.get_loc(name)
+
+        def text() -> pd.Series:
+            column = self.again(usecols=[position], dtype=str).iloc[:, 0]
+            return column.reset_index(drop=True).loc[self.frame.index]
+
+        return side_of(self.frame[name], decimal, text if self.again else None)
+
+    def decimal_mark(self) -> str:
+        """The decimal mark that the columns agree on; by the separator if none tells."""
+        point = comma = False
+        for _, series in self.frame.iloc[:5000].items():
+            if pd.api.types.is_float_dtype(series):
+                broken = series[series % 1 != 0].dropna().to_numpy(float)
+                point |= len(broken) > 0 and not needs_text(broken, ",")
+            elif not pd.api.types.is_numeric_dtype(series):
+                levels = [str(level) for level in series.dropna().unique()]
+                votes = decimal_votes(levels)
+                many = sum(votes) * 2 > len(levels)
+                point |= many and votes[0] > 0
+                comma |= many and votes[1] > 0
+        if point == comma:
+            return ","[: self.separator == ";"] or "."
+        return "." if point else ","
+
+
+def read_table(path: Path) -> Table:
+    """A CSV file or parquet: separator , ; | or tab; UTF-8 or UTF-16; may be .gz.
 
     ValueError or OSError, in one line, for a file that is no such table.
     """
     if path.suffix == ".parquet":
         try:
-            return pd.read_parquet(path)
+            return Table(pd.read_parquet(path))
         except ImportError:
             raise ValueError(f"{path}: parquet needs the package pyarrow; or save as CSV") from None
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
-    except UnicodeDecodeError as error:
-        reason = f"{error.reason} at byte {error.start}"
-        raise ValueError(f"{path} is not UTF-8 text ({reason}): save it as UTF-8") from None
-    except (ValueError, EOFError, zlib.error) as error:  # pandas' parser errors are ValueErrors
+        return read_csv(path)
+    except UnicodeError as error:
+        where = f"{error.reason} at byte {error.start}" if hasattr(error, "start") else str(error)
+        raise ValueError(f"{path} is not UTF-8 text ({where}): save it as UTF-8") from None
+    except (ValueError, EOFError, zlib.error, csv.Error) as error:  # pandas' own are ValueErrors
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is not a table: {reason}") from None
+
+
+def read_csv(path: Path) -> Table:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    with opener(path, "rt", encoding=encoding, newline="") as file:
+        start = file.read(1 << 16)
+    named = re.match(r"sep=(.)\r?\n", start)  # a line that Excel understands
+    start = start[named.end() :] if named else start
+    separator = named[1] if named else find_separator(start)
+    form = {"sep": separator, "encoding": encoding, "skipinitialspace": True}
+    form["skiprows"] = 1 if named else 0
+    remarks = []
+    header, *rows = first_records(start, separator) or [[]]
+    if rows and all(len(row) == len(header) + 1 for row in rows):
+        if all(row[-1].strip() == "" for row in rows):
+            form["index_col"] = False
+            remarks.append(f"{path.name}: lines end in a separator too many, left out")
+        else:
+            remarks.append(f"{path.name}: no name for the first column, taken for names of rows")
+
+    def read(**options) -> pd.DataFrame:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mixed types in a column: see side_of
+            return pd.read_csv(path, **form, **options)
+
+    frame = read()
+    named_rows = not isinstance(frame.index, pd.RangeIndex)
+    frame = frame.reset_index(drop=True)
+    stripped = [str(name).strip() for name in frame.columns]
+    if len(set(stripped)) == len(stripped):
+        frame.columns = stripped
+    return Table(frame, None if named_rows else read, separator, remarks)
+
+
+def first_records(start: str, separator: str, most: int = 50) -> list:
+    """The first lines of a file, cut into fields; empty lines and a line cut short are left out."""
+    lines = io.StringIO(start if start.endswith("\n") else start[: start.rfind("\n") + 1] or start)
+    records = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    return [record for record in itertools.islice(records, most) if record]
+
+
+def find_separator(start: str) -> str:
+    """The separator that cuts all first lines into the same number of fields, and into most."""
+    best, most = max(SEPARATORS, key=start.partition("\n")[0].count), 1
+    for separator in SEPARATORS:
+        header, *rows = first_records(start, separator) or [[]]
+        fits = all(len(row) in (len(header), len(header) + 1) for row in rows)
+        if fits and len(header) > most:
+            best, most = separator, len(header)
+    return best
+
+
+# ---------------------------------------------------------------- choosing
+@dataclass
+class Prepared:
+    """What D looks at: x float32 (rows, features), mean 0 and sd 1 over both tables.
+
+    bins {column: (train, test)}: coarse codes of each column, -1 for missing. taken_for {column:
+    what it was taken for, where that was not plain}.
+    """
+
+    x_train: np.ndarray
+    x_test: np.ndarray
+    bins: dict
+    texts: list  # columns of text
+    warnings: list[str]
+    taken_for: dict
 
 
 def check_request(train, test, target: str | None, drop: list) -> None:
@@ -53,105 +172,126 @@ def check_request(train, test, target: str | None, drop: list) -> None:
             raise ValueError(f"{side} has {len(frame)} rows; at least {FEWEST_ROWS} are needed")
 
 
-def choose_columns(train, test, target: str | None, drop: list) -> tuple:
-    """Names of the columns that D may look at, and warnings on those that it may not.
-
-    ValueError where nothing is left.
-    """
-    check_request(train, test, target, drop)
-    warnings = []
+def compare_names(train, test, target: str | None) -> list:
+    """Warnings on columns that stand in one table only."""
+    found = []
     if target in test.columns:
-        warnings.append(f"target {target!r} is in TEST too: not shown to D")
+        found.append(f"target {target!r} is in TEST too: not shown to D")
     only = [str(name) for name in train.columns.symmetric_difference(test.columns)]
     only = [name for name in only if name != target]
     if only:
-        warnings.append(f"columns in one table only, ignored: {', '.join(only)}")
+        found.append(f"columns in one table only, ignored: {', '.join(only)}")
     if any(re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", name) for name in only):
-        warnings.append(
+        found.append(
             "a column is named by a number: does the first line of each file hold the names?"
         )
-    columns = []
-    for name in train.columns.intersection(test.columns, sort=False):
-        if name == target or name in drop:
-            continue
-        useless = why_useless(train[name], test[name])
-        if useless:
-            warnings.append(f"column {name!r} is {useless}: ignored")
-        else:
-            columns.append(name)
-    if not columns:
-        raise ValueError(
-            "TRAIN and TEST have no usable column in common; "
-            "the first line of each names the columns"
-        )
-    hashes = [pd.util.hash_pandas_object(frame[columns], index=False) for frame in (train, test)]
-    repeated = int(np.isin(hashes[1], hashes[0]).sum())
-    if repeated:
-        warnings.append(
-            f"{repeated} of {len(test)} test rows repeat a training row in every shared column"
-        )
-    return columns, warnings
+    return found
 
 
-def why_useless(train: pd.Series, test: pd.Series) -> str | None:
+def why_useless(name: str, column: Column) -> str | None:
     """Why D shall not look at a column, None if it may."""
-    both = train, test
-    if all(side.isna().all() for side in both):
+    sides = column.train, column.test
+    both = np.concatenate(sides)
+    missing = np.isnan(both) if column.kind == "number" else both < 0
+    if missing.all():
         return "all missing"
-    first = train.dropna().iloc[0] if train.notna().any() else None
-    if all(side.notna().all() and (side == first).all() for side in both):
+    if not missing.any() and both.min() == both.max():
         return "constant"
-    if not is_number(train, test) and train.nunique() > max(50, len(train) // 2):
+    if column.kind == "number":
+        rows = [np.arange(len(side)) + side[0] for side in sides]
+        counts = all(np.array_equal(side, row) for side, row in zip(sides, rows, strict=True))
+        return "a number of the row" if counts and str(name).startswith("Unnamed:") else None
+    distinct = [len(np.unique(side[side >= 0])) for side in sides]
+    if all(found > max(50, len(side) // 2) for found, side in zip(distinct, sides, strict=True)):
         return "text that hardly repeats (an identifier?)"
     return None
 
 
-def is_number(train: pd.Series, test: pd.Series) -> bool:
-    return all(pd.api.types.is_numeric_dtype(side) or side.isna().all() for side in (train, test))
+def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepared:
+    """Read every shared column, and make features of those that D may look at.
 
-
-# ---------------------------------------------------------------- numbers
-def encode(train, test, columns: list) -> tuple:
-    """→ x_train, x_test float32 (rows, features), mean 0 and sd 1 over both; and coarse bins.
-
-    Numbers: the median where one is missing, an indicator of that, clipped to 5 sd. Others:
-    indicators of the 30 commonest levels. Bins, {column: (train, test)} of int8: deciles of the
-    pooled numbers, or the levels; -1 and the last one stand for missing and rare ones.
+    ValueError where nothing is left.
     """
-    features, bins = [], {}
-    for name in columns:
-        encode_one = encode_number if is_number(train[name], test[name]) else encode_text
-        found, code = encode_one(train[name], test[name])
-        features += found
-        if code is not None:
-            bins[name] = code[: len(train)], code[len(train) :]
-    x = np.empty((len(train) + len(test), len(features)), np.float32)
-    for j, value in enumerate(features):
-        spread = value.std(dtype=np.float64) or 1.0
-        x[:, j] = np.clip((value - value.mean(dtype=np.float64)) / spread, -5, 5)
+    check_request(train.frame, test.frame, target, drop)
+    found = train.remarks + test.remarks + compare_names(train.frame, test.frame, target)
+    marks = train.decimal_mark(), test.decimal_mark()
+    features, bins, texts, taken_for = [], {}, [], {}
+    prints = [np.zeros(len(table.frame), np.uint64) for table in (train, test)]
+    for name in train.frame.columns.intersection(test.frame.columns, sort=False):
+        if name == target or name in drop:
+            continue
+        column = decide(train.side(name, marks[0]), test.side(name, marks[1]), marks)
+        useless = why_useless(name, column)
+        if useless:
+            why = f"{useless}; {column.note}" if column.note else useless
+            found.append(f"column {name!r} is {why}: ignored")
+            continue
+        found += [
+            f"column {name!r} is empty in {side}, and so tells the tables apart"
+            for side, values in (("TRAIN", column.train), ("TEST", column.test))
+            if (np.isnan(values) if column.kind == "number" else values < 0).all()
+        ]
+        if column.note:
+            taken_for[name] = column.note
+        prints = [
+            fingerprint(*pair) for pair in zip(prints, (column.train, column.test), strict=True)
+        ]
+        more, codes = encode_number(column) if column.kind == "number" else encode_text(column)
+        features += more
+        if column.kind == "text":
+            texts.append(name)
+        bins[name] = codes[: len(column.train)], codes[len(column.train) :]
+    if not features:
+        raise ValueError(
+            "TRAIN and TEST have no usable column in common; "
+            "the first line of each names the columns"
+        )
+    repeated = int(np.isin(prints[1], prints[0]).sum())
+    if repeated:
+        found.append(
+            f"{repeated} of {len(prints[1])} test rows repeat a training row "
+            "in every column that D sees"
+        )
+    n = len(prints[0])
+    x = np.empty((n + len(prints[1]), len(features)), np.float32)
+    for j, feature in enumerate(features):
+        x[:, j] = feature
         features[j] = None  # frees memory as it goes
-    return x[: len(train)], x[len(train) :], bins
+    return Prepared(x[:n], x[n:], bins, texts, found, taken_for)
 
 
-def encode_number(train: pd.Series, test: pd.Series) -> tuple:
-    """→ (one or two features, bins); nothing where all is missing."""
-    sides = [side.to_numpy(np.float32, na_value=np.nan) for side in (train, test)]
-    value = np.concatenate(sides)
-    value[~np.isfinite(value)] = np.nan
+def fingerprint(before: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A hash of each row, with one more column in it: equal values give equal hashes."""
+    with np.errstate(over="ignore"):
+        return before * np.uint64(1_000_003) + pd.util.hash_array(values.astype(float) + 0.0)
+
+
+# ---------------------------------------------------------------- encoding
+def standardised(value: np.ndarray) -> np.ndarray:
+    """Mean 0, sd 1, clipped to 5 sd, float32: centred first, so that close numbers stay apart."""
+    largest = np.abs(value).max()
+    value = value / largest if largest > 1e100 else value  # its square would be infinite
+    value = value - value.mean()
+    return np.clip(value / (value.std() or 1.0), -5, 5).astype(np.float32)
+
+
+def encode_number(column: Column) -> tuple:
+    """→ (the numbers with the median for missing ones, and an indicator of these; deciles)."""
+    value = np.concatenate([column.train, column.test])
     missing = np.isnan(value)
-    if missing.all():
-        return [], None
     some = value[~missing][:: max(1, len(value) // 100_000)]
     deciles = np.quantile(some, np.linspace(0.1, 0.9, 9))
-    code = np.where(missing, -1, np.searchsorted(deciles, value, side="left")).astype(np.int8)
+    codes = np.where(missing, -1, np.searchsorted(deciles, value, side="left")).astype(np.int8)
     value[missing] = deciles[4]
-    return [value, missing.astype(np.float32)] if missing.any() else [value], code
+    features = [value, missing.astype(float)] if missing.any() else [value]
+    return [standardised(feature) for feature in features], codes
 
 
-def encode_text(train: pd.Series, test: pd.Series) -> tuple:
-    """→ (an indicator per level, bins)."""
-    text = pd.concat([train.astype("string"), test.astype("string")], ignore_index=True)
-    common = text.value_counts().index[:MOST_LEVELS]
-    level = pd.Categorical(text, categories=common).codes.astype(np.int8)
-    level[(level < 0) & text.notna().to_numpy()] = len(common)
-    return [(level == k).astype(np.float32) for k in np.unique(level)], level
+def encode_text(column: Column) -> tuple:
+    """→ (indicators of the commonest levels, of the others, of missing; codes of all levels)."""
+    codes = np.concatenate([column.train, column.test])
+    order = np.argsort(-np.bincount(codes[codes >= 0]), kind="stable")
+    rank = np.append(np.argsort(order), -1).astype(np.int32)[codes]
+    most = np.clip(CELLS // len(codes), FEW_LEVELS, MANY_LEVELS)
+    shown = np.minimum(rank, most)
+    return [standardised((shown == k).astype(float)) for k in np.unique(shown)], rank

@@ -2,12 +2,14 @@
 
 Article: 训练集、验证集和测试集的意义 https://kexue.fm/archives/4638
 Run:     python adversarial_validation/train_valid_test.py
-Symbols: K → count, settings tried   n → rows of the validation set   a → accuracy of a setting
+Symbols: K → count, settings of the hyper-parameters (超参数) that are tried
+         n → rows of the validation set   a → accuracy of a setting
          optimism = E[best validation score − its true accuracy]
          all settings equal: E[max of K binomials]/n − a ≈ √(a(1−a)/n) · E[max of K normals]
 Differs from the article: it argues without numbers. Here the amount is computed, and measured on
-         settings that all guess (a = ½, exact law) and on real settings of models for Adult,
-         labelled rows cut 8:1:1 as the article does.
+         settings that all guess (a = ½, exact law) and on real ones, of k-NN and trees for Adult.
+         There 1,600 rows train, and validation and test sets of n rows are drawn again and again
+         from 12,000 others; n = 200 is the post's 8:1:1.
 """
 
 import numpy as np
@@ -20,8 +22,8 @@ SETTINGS = (1, 3, 10, 30, 100, 300, 1000)  # K
 SIZES = (50, 200, 800, 3200)  # n
 REAL_SETTINGS = (1, 3, 10, 30, 100)
 REAL_SIZES = (50, 200, 800)
-ROWS = 2000  # labelled rows of the real part: 1600 to train, 200 to validate, 200 to test
-FRESH_ROWS = 12_000  # further rows, which tell the true accuracy
+TRAIN_ROWS = 1600  # of the real part
+FRESH_ROWS = 12_000  # other rows: validation and test sets are drawn from them, all tell the truth
 
 
 def flags(parser):
@@ -31,20 +33,21 @@ def flags(parser):
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
 
-# ---------------------------------------------------------------- training: the ordinary parameters
+# ---------------------------------------------------------------- the ordinary parameters: trained
 def train_settings(x, y, random: np.random.Generator, count: int) -> np.ndarray:
-    """Train `count` models of random settings on 8/10 of ROWS rows.
+    """Train `count` models on the same TRAIN_ROWS rows, each with hyper-parameters of its own.
 
+    Fitting finds the ordinary parameters, here the splits of a tree or the rows that k-NN keeps.
     x (rows, features), y labels → bool (count, FRESH_ROWS): right or wrong on rows never seen.
     """
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.tree import DecisionTreeClassifier
 
     rows = random.permutation(len(x))
-    cut = ROWS * 8 // 10
-    train, others = rows[:cut], rows[cut : cut + FRESH_ROWS]
-    marks = []
+    train, others = rows[:TRAIN_ROWS], rows[TRAIN_ROWS : TRAIN_ROWS + FRESH_ROWS]
+    right = []
     for k in range(count):
+        # the hyper-parameters: which columns, which model, how many neighbours, how deep a tree
         columns = random.permutation(x.shape[1])[: random.integers(10, x.shape[1])]
         if k % 5 == 0:
             model = KNeighborsClassifier(int(random.integers(5, 60)))
@@ -55,8 +58,8 @@ def train_settings(x, y, random: np.random.Generator, count: int) -> np.ndarray:
                 random_state=k,
             )
         model.fit(x[np.ix_(train, columns)], y[train])
-        marks.append(model.predict(x[np.ix_(others, columns)]) == y[others])
-    return np.array(marks)
+        right.append(model.predict(x[np.ix_(others, columns)]) == y[others])
+    return np.array(right)
 
 
 # ---------------------------------------------------------------- theory: how much too good?

@@ -119,12 +119,9 @@ class Prompt(cmd.Cmd):
         return sorted(scored, key=lambda pair: -pair[1])
 
     def words(self, text: str) -> list[str]:
-        """The words of a question; one that is found in another case is told."""
+        """The words of a question."""
         words = self.vectors.split(text)
-        for word in words:
-            row = self.vectors.find(word)
-            if row is not None and self.vectors.words[row] != word:
-                print(f"{word}: read as {self.vectors.words[row]}")
+        self.tell_case(words)
         return words
 
     def sentence(self, text: str) -> list[str]:
@@ -138,7 +135,15 @@ class Prompt(cmd.Cmd):
             if len(unknown) == len(set(tokens)):
                 raise ValueError(told)
             print(f"{told}, left out")
+        self.tell_case(tokens)
         return tokens
+
+    def tell_case(self, words: list[str]) -> None:
+        """Say which words are known in another case only."""
+        for word in dict.fromkeys(words):
+            row = self.vectors.find(word)
+            if row is not None and self.vectors.words[row] != word:
+                print(f"{word}: read as {self.vectors.words[row]}")
 
     # ------------------------------------------------------------ the prompt
     def default(self, line):

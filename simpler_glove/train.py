@@ -109,7 +109,7 @@ def inner_products(fitted: dict, pairs: csr_matrix) -> np.ndarray:
 # ------------------------------------------------ (四): the loss Σ λ_ij (⟨v_i, v_j⟩ − PMI_ij)²
 def weigh(x: np.ndarray, x_max: float, alpha: float, truncate: bool) -> np.ndarray:
     """λ_ij of pairs that met x times."""
-    # eq. 19: λ_ij = (min{x_ij / x_max, 1})^α
+    # eq. 19: λ_ij = (min{x_ij / x_max, 1})^α, or (x_ij / x_max)^α not truncated
     ratio = np.minimum(x / x_max, 1) if truncate else x / x_max
     return ratio**alpha
 
@@ -123,8 +123,8 @@ def adagrad_step(
     # eq. 21, 22: the gradients of the loss, its factor 2 dropped
     gradient_i = error * v[j]
     gradient_j = error * v[i]
-    # eq. 23: v ← v − η g / √G, where G holds the squares of all gradients up to this one; the post
-    # prints the sum up to the one before, his program adds first, and so does this
+    # eq. 23: v ← v − η g / √(G + 10⁻⁸), where G holds the squares of all gradients up to this one;
+    # the post prints the sum up to the one before, his program adds first, and so does this
     G[i] += gradient_i**2
     G[j] += gradient_j**2
     v[i] -= rate * gradient_i / np.sqrt(G[i] + 1e-8)
@@ -136,12 +136,13 @@ def fit_adagrad(pairs, counts, dim, epochs, seed, threads, weighting, **reportin
     data = least_squares.PairTargets(pairs, counts, **weighting)  # measures the loss only
     rng = np.random.default_rng(seed)
     v, _ = least_squares.start_vectors(len(counts), dim, "shared", 1, rng)
-    G = np.ones_like(v)
+    G = np.ones_like(v)  # the author's sums begin at 1
     some = pairs.tocoo()
     targets = pmi(pairs, counts, some.data.sum(dtype=np.int64))
     weights = weigh(some.data, **weighting)
 
     def one_epoch(_):
+        # every pair twice a pass: (i, j) and (j, i) take the same step
         order = rng.permutation(2 * len(targets)) % len(targets)
         for n in tqdm(order, unit=" records", leave=False, disable=None):
             adagrad_step(v, G, some.row[n], some.col[n], targets[n], weights[n])
@@ -154,6 +155,7 @@ def fit(pairs: csr_matrix, counts: np.ndarray, args, **reporting) -> dict:
 
     The default is ours (least_squares.py): with all other vectors held fixed the loss is quadratic
     in one vector, so four sweeps over the words reach what his thirty epochs over the pairs reach.
+    It has the same targets and weights as above, of eq. 15 and 19, a row of pairs at a time.
     """
     weighting = {"x_max": args.x_max, "alpha": args.alpha, "truncate": not args.no_truncate}
     options = {"dim": args.dim, "seed": args.seed, "threads": args.threads, "weighting": weighting}

@@ -31,7 +31,8 @@ class WordVectors:
         self.norms = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
         self.inverse_norms = 1 / np.maximum(self.norms, 1e-12)
         self._projections = {}
-        self._any_case = None
+        self._any_case = None  # word in lower case → row, made when first asked for
+        self._most_parts = None  # of a known word at its blanks
 
     # ------------------------------------------------------------ words
     def find(self, word: str) -> int | None:
@@ -62,10 +63,13 @@ class WordVectors:
         """The words of a text at its blanks, the longest known ones first: a word may hold one."""
         if text in self.index:
             return [text]
+        if self._most_parts is None:
+            self._most_parts = max((len(known.split()) for known in self.index), default=1)
         parts = re.split(r"(\s+)", text.strip())  # word, blank, word, blank, … word
         words, first = [], 0
         while first < len(parts):
-            for last in range(len(parts), first, -2):
+            longest = first + 2 * max(self._most_parts, 1) - 1
+            for last in range(min(len(parts), longest), first, -2):
                 word = "".join(parts[first:last])
                 if last == first + 1 or self.find(word) is not None:
                     break
@@ -99,7 +103,7 @@ class WordVectors:
         """相似词: largest Pearson correlation of PMI profiles over N frequent words (eq. 31–39)."""
         row = self.row(word)
         projected = self.projection(context_words)
-        if not projected[row].any():
+        if len(self.words) > 1 and not projected[row].any():
             raise ValueError(f"{word}: its PMI profile is constant, and like every other or none")
         return self._best(projected @ projected[row], top, [row])
 

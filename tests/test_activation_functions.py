@@ -453,3 +453,16 @@ def test_weights_that_are_no_network(float_rounding, tmp_path):
     refuses("not an .npz file")
     (tmp_path / "w.npz").write_text("text")
     refuses("not an .npz file")
+
+
+def test_the_functions_that_the_post_prints_are_those_that_are_measured(post):
+    x = np.linspace(-20, 20, 4001)
+    forms = {"tick_max": activations.tick_max, "tick_relu": activations.tick_relu}
+    for name in ("sigmoid", "relu", "leaky_relu", "swish", "tick"):
+        forms[name] = activations.ACTIVATIONS[name]
+    for name, function in forms.items():
+        printed = getattr(post, name)(x)
+        assert activations.evaluate(function, x) == pytest.approx(printed, abs=2e-6), name
+    a, b = np.random.default_rng(0).normal(size=(2, 500)).astype("float32")
+    gated = np.asarray(activations.glu(a, b))
+    assert gated == pytest.approx(post.glu(a, b), abs=1e-6)

@@ -4,6 +4,7 @@ import json
 import string
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -512,7 +513,9 @@ def test_resume_ends_with_the_same_weights(tmp_path, folder_of_samples, monkeypa
 def test_the_articles_run_from_samples_to_a_model_that_predict_reads(tmp_path, folder_of_samples):
     flags = ["--model", "article", "--samples", folder_of_samples, "--quick", "--batch-size", 4]
     args = arguments(train, *flags, "--out-dir", tmp_path)
-    metrics, claims, _ = train.main(args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # nothing but our lines on the console
+        metrics, claims, _ = train.main(args)
     assert metrics["parameters"] == 20_861_480 + 4 * (2048 * 26 + 26)
     assert metrics["test_images"] == 4 and claims[-1]["id"] == "C1.3"
     model, facts = reading.load_model(tmp_path / "article.keras")

@@ -511,7 +511,8 @@ def test_predict_reads_what_it_can_and_lists_the_rest(tmp_path, generator):
     done = run_script(FOLDER / "predict.py", "--json", "--min-confidence", "1", *flags)
     rows = json.loads(done.stdout)
     assert [row["text"] for row in rows] == ["?", "?", "?", None]
-    assert all(0 <= row["confidence"] < 1 for row in rows[:3]) and "page.jpg" in rows[3]["error"]
+    assert all(0.5 < row["confidence"] <= 1 for row in rows[:3])
+    assert "page.jpg" in rows[3]["error"] and "page.jpg" in rows[3]["file"]
     assert len(done.stderr.splitlines()) == 1 and done.returncode == 0
     for name in ("page.jpg", "none.jpg"):
         done = run_script(FOLDER / "predict.py", tmp_path / name, "--out-dir", tmp_path / "out")

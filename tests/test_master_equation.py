@@ -9,6 +9,7 @@ from scipy.linalg import expm
 from scipy.stats import binom, poisson, skellam
 
 import master_equation_dsmts as dsmts
+import ornstein_uhlenbeck
 from conftest import ROOT, load, run_script
 from generated_step import generate_step
 from master_equation_planted_bugs import WATCHED, faulty_simulation
@@ -453,8 +454,9 @@ def test_claims_fail_when_the_code_is_broken(monkeypatch):
 
 def test_ou_rates_hold_detailed_balance():
     x = np.linspace(-3, 3, 31)
-    rates = derivation.ou_rates(x)
-    rest = np.exp(-derivation.THETA * x**2 / (2 * derivation.DIFFUSION))
+    rates = ornstein_uhlenbeck.ou_rates(x)
+    theta, diffusion = ornstein_uhlenbeck.THETA, ornstein_uhlenbeck.DIFFUSION
+    rest = np.exp(-theta * x**2 / (2 * diffusion))
     flux = rates * rest[None, :]
     assert np.abs(flux - flux.T).max() < 1e-10 * flux.max() and (rates >= 0).all()
 

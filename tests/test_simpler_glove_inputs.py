@@ -84,6 +84,8 @@ def test_a_word_as_written_goes_before_the_same_word_in_another_case(capsys):
     prompt = explore.Prompt(found)
     prompt.ask("importance apple")
     assert capsys.readouterr().out == "apple: read as Apple\napple 1.00\n"
+    assert prompt.ask("similarity APPLE / Apple") == 1.0
+    assert capsys.readouterr().out == "APPLE: read as Apple\ncosine 1.00\n"
 
 
 def test_word_similarity_in_capitals_is_that_in_small_letters():
@@ -339,6 +341,11 @@ ODD = ["扬　姚", "New York", "New", "York", "a\u00a0b", "　", "cat", "的"]
 )
 def test_a_query_is_looked_up_whole_before_it_is_split(text, words):
     assert WordVectors(ODD, np.eye(8)).split(text) == words
+
+
+def test_a_long_text_is_split_in_no_time():
+    text = " ".join(["cat", "New", "York", "dog"] * 5000)
+    assert WordVectors(ODD, np.eye(8)).split(text) == ["cat", "New York", "dog"] * 5000
 
 
 @pytest.mark.parametrize("word", ODD)

@@ -16,6 +16,7 @@ import itertools
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -97,18 +98,26 @@ def to_matrix(pairs, size: int) -> csr_matrix:
 
 # ---------------------------------------------------------------- Spark
 def start_spark(master: str):
-    from pyspark.sql import SparkSession
-
+    """A session; on a terminal Spark shows its bar, elsewhere it says nothing but its errors."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the tasks need numpy too
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         "spark.sql.execution.arrow.maxRecordsPerBatch": 2000,
     }
-    builder = SparkSession.builder.master(master).appName("simpler_glove")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    spark = builder.getOrCreate()
+    spoken = os.dup(2)
+    if not sys.stderr.isatty():  # Java inherits it, and speaks before it can be told not to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        from pyspark.sql import SparkSession
+
+        builder = SparkSession.builder.master(master).appName("simpler_glove")
+        for name, value in settings.items():
+            builder = builder.config(name, value)
+        spark = builder.getOrCreate()
+    finally:
+        os.dup2(spoken, 2)
+        os.close(spoken)
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 
@@ -138,12 +147,12 @@ def count_and_check(spark, args, scratch: Path) -> dict:
 
 
 def main(args):
+    warnings.filterwarnings("ignore", module="pyspark")  # of the versions of pandas
     try:
         from pyspark.errors import PySparkException
     except ImportError:
-        raise OSError(
-            "pyspark is not installed: python -m pip install -r requirements-spark.txt"
-        ) from None
+        install = "python -m pip install -r requirements-spark.txt"
+        raise OSError(f"pyspark is not installed: {install}") from None
     spark = start_spark(args.master)
     try:
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,0 +1,491 @@
+"""adversarial_validation: the tables that people really have, read as they are meant.
+
+Each kind of table has an example with its exact value, and neighbours of the same kind.
+"""
+
+import argparse
+import gzip
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+import split
+import tables
+from column_types import decide, side_of
+from weights import area_under_curve, crossfit_discriminator
+
+pd = pytest.importorskip("pandas")
+
+RANDOM = np.random.default_rng
+ROWS = 1000
+
+
+def write(path, frame, **form):
+    path.parent.mkdir(exist_ok=True)
+    frame.to_csv(path, index=False, **form)
+    return path
+
+
+def pair(tmp_path, column_train, column_test, forms=({}, {})):
+    """Two files with a column c and an unshifted column z."""
+    paths = []
+    for k, (values, form) in enumerate(zip((column_train, column_test), forms, strict=True)):
+        frame = pd.DataFrame({"c": pd.Series(list(values), dtype=object)})
+        frame["z"] = RANDOM(10 + k).standard_normal(len(frame))
+        paths.append(write(tmp_path / f"{k}.csv", frame, **form))
+    return paths
+
+
+def call(tmp_path, *flags):
+    """split.py in this process → its metrics."""
+    parser = argparse.ArgumentParser()
+    split.flags(parser)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args([*map(str, flags), "-o", str(tmp_path / "out")])
+    args.out_dir.mkdir(exist_ok=True)
+    return split.main(args)[0]
+
+
+def prepare(train, test):
+    return tables.prepare(tables.read_table(train), tables.read_table(test), None, [])
+
+
+def auc_of(table, seed=0):
+    return area_under_curve(*crossfit_discriminator(table.x_train, table.x_test, RANDOM(seed)))
+
+
+def column(train, test, marks=(".", ".")):
+    return decide(*(side_of(pd.Series(values)) for values in (train, test)), marks)
+
+
+def rooms(seed):
+    return RANDOM(seed).integers(1, 6, ROWS)
+
+
+# ---------------------------------------------------------------- types of both files together
+def test_a_blank_and_an_unknown_are_no_shift(tmp_path):
+    train, test = rooms(0).astype(object), rooms(1).astype(object)
+    train[5], test[7] = "", "unknown"
+    found = call(tmp_path, *pair(tmp_path, train, test))
+    assert found["verdict"] == "no_shift" and found["auc"] == pytest.approx(0.5, abs=0.03)
+    assert found["taken_for"]["c"] == (
+        "numbers; taken for missing: 1 blank in TRAIN, 1 'unknown' in TEST"
+    )
+
+
+@pytest.mark.parametrize("word", ["?", "-", "na", "N/A", "—", " ", "未知", "\\N", "None", "#N/A"])
+def test_a_mark_among_numbers_is_a_missing_number(tmp_path, word):
+    x = RANDOM(0).standard_normal((2, ROWS)) + np.array([[0.0], [1.0]])
+    test = x[1].astype(object)
+    test[3] = word
+    table = prepare(*pair(tmp_path, x[0], test))
+    assert auc_of(table) == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.02)
+    assert not table.warnings and "c" in table.bins
+    assert table.x_train.shape[1] == 3  # c, where it is missing, z
+
+
+def test_the_example_with_a_question_mark(tmp_path):
+    x = RANDOM(0).standard_normal((2, ROWS)) + np.array([[0.0], [1.0]])
+    test = x[1].astype(object)
+    test[3] = "?"
+    found = call(tmp_path, *pair(tmp_path, x[0], test))
+    assert found["verdict"] == "weights" and found["auc"] == pytest.approx(0.7602, abs=0.02)
+    assert "1 '?' in TEST" in found["taken_for"]["c"]
+
+
+def test_one_word_in_many_rows_is_said_and_missing():
+    values = [str(v) for v in range(100)] * 9 + ["refused"] * 100
+    found = column(values, list(map(float, range(1000))))
+    assert found.kind == "number" and "100 'refused' in TRAIN" in found.note
+
+
+def test_levels_with_numbers_among_them_stay_text():
+    found = column(["1", "2", "3+", "many"] * 50, ["1", "2", "3+", "many"] * 50)
+    assert found.kind == "text" and "75% of it are numbers" in found.note
+    assert np.array_equal(found.train, found.test)
+
+
+def test_numbers_against_words_are_text_without_a_level_in_common(tmp_path):
+    found = call(tmp_path, *pair(tmp_path, rooms(0), RANDOM(1).choice(list("abcde"), ROWS)))
+    assert found["verdict"] == "no_overlap" and found["foreign_levels"] == {"c": 1.0}
+    assert "only TEST has" in found["taken_for"]["c"]
+
+
+@pytest.mark.parametrize(
+    "ones, words",
+    [
+        ([1, 0], ["yes", "no"]),
+        (["1.0", "0.0"], ["True", "False"]),
+        ([True, False], ["TRUE", "?"]),
+        (["Y", "N"], ["1", "0"]),
+        ([1.0, None], ["true", "false"]),
+    ],
+)
+def test_truth_in_two_spellings(ones, words):
+    found = column(ones * 50, words * 50)
+    assert found.kind == "number" and "truth" in found.note
+    assert found.train[0] == found.test[0] or {found.train[0], found.test[0]} <= {0.0, 1.0}
+    assert np.nanmax(found.train) == 1 and np.nanmax(found.test) == 1
+
+
+def test_spaces_and_capital_letters_are_no_shift(tmp_path):
+    train = RANDOM(0).choice(["Male", "Female "], ROWS)
+    test = RANDOM(1).choice(["male", " female"], ROWS)
+    found = call(tmp_path, *pair(tmp_path, train, test))
+    assert found["verdict"] == "no_shift" and "capital letters" in found["taken_for"]["c"]
+
+
+def test_a_column_that_is_empty_in_one_table_is_named(tmp_path):
+    found = prepare(*pair(tmp_path, [""] * ROWS, rooms(0)))
+    assert any("'c' is empty in TRAIN" in warning for warning in found.warnings)
+
+
+def test_a_number_that_may_mean_missing_is_said():
+    values = RANDOM(0).integers(0, 9, ROWS)
+    assert (
+        "-999 stands in 100 rows of TEST only"
+        in column(values, [*values[100:], *[-999] * 100]).note
+    )
+    assert column(values, values[::-1]).note == ""
+
+
+# ---------------------------------------------------------------- how numbers are written
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1,234,567.5", 1234567.5),
+        ("1 234 567,5", 1234567.5),
+        ("1.234.567,5", 1234567.5),
+        ("1'234'567.5", 1234567.5),
+        ("12,34,567", 1234567),
+        ("0,5", 0.5),
+        ("-,5", -0.5),
+        ("1,5e3", 1500),
+        ("−3", -3),
+        ("(1,200)", -1200),
+        ("$1,200.50", 1200.5),
+        ("3,50 €", 3.5),
+        ("12.5%", 0.125),
+        ("１２３", 123),
+        ("<0.5", 0.5),
+        ("10+", 10),
+        ("+7", 7),
+        ("1\u00a0234", 1234),
+    ],
+)
+def test_one_number_in_many_spellings(text, value):
+    found = column([text] * 60, [value] * 60)
+    assert found.kind == "number"
+    assert found.train[0] == found.test[0] == pytest.approx(value, rel=1e-15)
+
+
+def test_one_unit_is_left_out_and_said():
+    found = column(["70.5 kg", "8kg", "?"] * 50, ["70.5", "8"] * 75)
+    assert found.note.startswith("numbers of kg") and found.train[:2].tolist() == [70.5, 8]
+    assert column(["70 kg", "8 kg"] * 50, ["70 lb", "8 lb"] * 50).kind == "text"
+    assert column(["1.5k", "2.5M"] * 50, ["1500", "2"] * 50).kind == "text"
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "12a 4", "1.2.3", "1,23,4", "--5", "e5", "0x1F", "5 6"])
+def test_what_is_no_number_is_none(text):
+    assert column([text, "b", "c"] * 60, ["b", "c", text] * 60).kind == "text"
+
+
+def test_doubtful_commas_follow_the_other_table():
+    for values, text in (([1234.0, 2500.0], "1,234"), ([1.234, 2.5], "1,234")):
+        found = column(values * 50, [text] * 100)
+        assert found.test[0] == values[0] and "by the size of the other table's" in found.note
+
+
+def test_doubtful_commas_follow_the_other_columns(tmp_path):
+    frame = pd.DataFrame({"a": ["0,5", "1,25"] * 100, "b": ["1,234", "2,345"] * 100})
+    other = pd.DataFrame({"a": ["0,5", "1,25"] * 100, "b": ["2,345", "1,234"] * 100})
+    paths = write(tmp_path / "a.csv", frame, sep=";"), write(tmp_path / "b.csv", other, sep="\t")
+    read = [tables.read_table(path) for path in paths]
+    marks = [table.decimal_mark() for table in read]
+    assert marks == [",", ","]
+    sides = [table.side("b", mark) for table, mark in zip(read, marks, strict=True)]
+    assert decide(*sides, marks).train[0] == 1.234
+
+
+def test_thousands_with_points_are_seen_where_commas_are_decimal(tmp_path):
+    """pandas reads 1.234 as a little more than one."""
+    frame = pd.DataFrame({"a": ["0,5", "1,25"] * 100, "b": ["1.234", "999"] * 100})
+    read = tables.read_table(write(tmp_path / "a.csv", frame, sep=";"))
+    side = read.side("b", read.decimal_mark())
+    assert decide(side, side, (",", ",")).train[:2].tolist() == [1234, 999]
+
+
+# ---------------------------------------------------------------- large numbers, small differences
+def test_two_days_as_numbers_have_no_overlap(tmp_path):
+    found = call(tmp_path, *pair(tmp_path, [20180115] * ROWS, [20180116] * ROWS))
+    assert found["auc"] == 1.0 and found["verdict"] == "no_overlap"
+
+
+@pytest.mark.parametrize(
+    "start, step",
+    [(1.5e9, 1), (2**53, 1), (10**18, 1), (10**18, 3), (1e15, 0.25), (-(10**17), 1), (10**30, 1)],
+)
+def test_close_numbers_stay_apart(tmp_path, start, step):
+    whole = isinstance(start, int)
+    values = [start + step * k if whole else float(start) + step * k for k in range(4)]
+    text = [str(v) if whole else f"{v:.2f}" for v in values]
+    table = prepare(*pair(tmp_path, text[:2] * 500, text[2:] * 500))
+    assert auc_of(table) == 1.0
+
+
+def test_a_long_number_with_a_blank_stays_exact(tmp_path):
+    train = [str(10**18 + k % 2) for k in range(ROWS)]
+    test = [str(10**18 + 2 + k % 2) if k else "" for k in range(ROWS)]
+    assert auc_of(prepare(*pair(tmp_path, train, test))) == pytest.approx(1, abs=0.002)
+
+
+def test_numbers_whose_squares_overflow(tmp_path):
+    x = RANDOM(0).standard_normal((2, ROWS)) * 1e200 + np.array([[0.0], [1e200]])
+    assert auc_of(prepare(*pair(tmp_path, *x))) == pytest.approx(0.7602, abs=0.02)
+
+
+def test_one_infinite_number_is_missing(tmp_path):
+    x = RANDOM(0).standard_normal((2, ROWS)) + np.array([[0.0], [1.0]])
+    test = x[1].astype(object)
+    test[0] = "1e400"
+    assert auc_of(prepare(*pair(tmp_path, x[0], test))) == pytest.approx(0.7602, abs=0.02)
+
+
+# ---------------------------------------------------------------- dates, two vocabularies
+def days(year, form="%Y-%m-%d"):
+    start = np.datetime64(f"{year}-01-01")
+    return [
+        day.strftime(form) for day in pd.to_datetime(start + RANDOM(year).integers(0, 365, ROWS))
+    ]
+
+
+def test_two_years_have_no_overlap(tmp_path):
+    found = call(tmp_path, *pair(tmp_path, days(2019), days(2020)))
+    assert found["auc"] == pytest.approx(1, abs=1e-4) and found["verdict"] == "no_overlap"
+    assert found["taken_for"]["c"].startswith("dates; %Y-%m-%d")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%d.%m.%Y",
+        "%m/%d/%Y",
+        "%d/%m/%Y",
+        "%Y/%m/%d",
+        "%b %d, %Y",
+        "%d-%b-%y",
+        "%Y年%m月%d日",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y-%m-%d %H:%M:%S.%f",
+        "%d/%m/%Y %I:%M %p",
+    ],
+)
+def test_dates_of_the_usual_forms(form):
+    found = column(days(2019), days(2019, form))
+    assert found.kind == "number" and np.array_equal(found.train, found.test)
+
+
+def test_dates_as_whole_numbers_on_one_side():
+    found = column(days(2019), [int(day) for day in days(2019, "%Y%m%d")])
+    assert np.array_equal(found.train, found.test)
+
+
+def test_a_guess_of_day_or_month_is_said():
+    found = column(["01/02/2019", "03/04/2019"] * 50, ["05/06/2019", "03/04/2019"] * 50)
+    assert "day and month by guess" in found.note
+
+
+def test_zones_are_counted():
+    zones = ["2020-01-05T10:00:00+08:00", "2020-01-05 02:00:00Z", "2020-01-04T21:00:00-05:00"]
+    found = column(zones * 50, ["2020-01-05 02:00"] * 150)
+    assert len(set(found.train) | set(found.test)) == 1
+
+
+def test_times_of_day():
+    found = column(["12:30", "1:05 PM"] * 50, ["12:30:00", "13:05:00"] * 50)
+    assert found.train.tolist() == found.test.tolist() == [45000, 47100] * 50
+
+
+def test_vocabularies_with_nothing_in_common_are_seen(tmp_path):
+    batches = [[f"{side}{k:03d}x" for k in RANDOM(5).integers(0, 300, ROWS)] for side in "ab"]
+    found = call(tmp_path, *pair(tmp_path, *batches))
+    assert found["verdict"] == "no_overlap" and found["foreign_levels"]["c"] == 1.0
+    assert found["auc"] > 0.9
+
+
+def test_one_large_vocabulary_is_no_shift(tmp_path):
+    batches = [[f"a{k:03d}x" for k in RANDOM(seed).integers(0, 300, ROWS)] for seed in (1, 2)]
+    assert call(tmp_path, *pair(tmp_path, *batches))["verdict"] == "no_shift"
+
+
+def test_a_third_of_the_rows_with_a_new_level(tmp_path):
+    train = RANDOM(0).choice(list("abc"), ROWS)
+    test = np.where(RANDOM(1).random(ROWS) < 1 / 3, "d", RANDOM(2).choice(list("abc"), ROWS))
+    found = call(tmp_path, *pair(tmp_path, train, test))
+    assert found["verdict"] == "no_overlap" and "'c' that no training row has" in found["advice"]
+
+
+# ---------------------------------------------------------------- p and D belong together
+def scales(seed=0):
+    return RANDOM(seed).standard_normal(ROWS), 3 * RANDOM(seed + 1).standard_normal(ROWS)
+
+
+def test_a_shift_that_the_logistic_d_does_not_see_is_no_no_shift(tmp_path):
+    found = call(tmp_path, *pair(tmp_path, *scales()))
+    assert found["verdict"] == "unseen_shift" and found["auc_of_column"]["c"] > 0.7
+    assert "--discriminator network" in found["advice"]
+    assert not (tmp_path / "out" / "split_validation_weighted.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_p_value_is_that_of_the_network(tmp_path):
+    pytest.importorskip("keras")
+    flags = "--discriminator", "network"
+    found = call(tmp_path, *pair(tmp_path, *scales()), *flags)
+    assert found["auc"] == pytest.approx(0.7952, abs=0.025)
+    assert found["p_value"] <= 0.01 and found["verdict"] == "weights"
+
+
+@pytest.mark.slow
+def test_the_verdict_without_a_shift_is_right_in_about_19_of_20_cases(tmp_path):
+    verdicts = []
+    for seed in range(40):
+        x = RANDOM(seed).standard_normal((2, 200, 4))
+        frames = [pd.DataFrame(side, columns=list("abcd")) for side in x]
+        paths = [write(tmp_path / f"{k}.csv", frame) for k, frame in enumerate(frames)]
+        verdicts.append(call(tmp_path, *paths)["verdict"])
+    assert verdicts.count("no_shift") >= 34
+
+
+# ---------------------------------------------------------------- equal values are equal
+def test_rows_repeat_though_a_blank_made_floats_of_whole_numbers(tmp_path):
+    frame = pd.DataFrame({"a": np.arange(ROWS), "b": RANDOM(0).standard_normal(ROWS)})
+    train = write(tmp_path / "a.csv", frame)
+    test = tmp_path / "b.csv"
+    test.write_text(train.read_text() + ",0.5\n")
+    found = call(tmp_path, train, test)["warnings"]
+    assert f"{ROWS} of {ROWS + 1} test rows repeat" in "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: f"{v:.1f}",
+        lambda v: f"{v:,}",
+        lambda v: f" {v} ",
+        lambda v: f"{v}e0",
+        lambda v: f"+{v}",
+    ],
+)
+def test_rows_repeat_in_other_spellings(tmp_path, change):
+    values = RANDOM(0).integers(0, 10**6, ROWS)
+    paths = pair(tmp_path, values, [change(int(v)) for v in values])
+    frame = pd.read_csv(paths[1], dtype=str)
+    frame["z"] = pd.read_csv(paths[0], dtype=str)["z"]
+    write(paths[1], frame)
+    assert f"{ROWS} of {ROWS} test rows repeat" in "\n".join(prepare(*paths).warnings)
+
+
+# ---------------------------------------------------------------- files
+def test_files_as_programs_write_them(tmp_path):
+    """Excel's first line and UTF-16, a separator too many, names of rows, an unnamed index."""
+    frame = pd.DataFrame({"c": rooms(0), "z": RANDOM(0).standard_normal(ROWS)})
+    plain = write(tmp_path / "plain.csv", frame)
+    lines = plain.read_text().splitlines()
+    variants = {
+        "excel.csv": ("sep=;\n" + "\n".join(lines).replace(",", ";")).encode(),
+        "unicode.txt": "\r\n".join(lines).replace(",", "\t").encode("utf-16"),
+        "trailing.csv": "\n".join([lines[0], *(line + "," for line in lines[1:])]).encode(),
+        "rows.csv": "\n".join(
+            [lines[0], *(f"r{k},{line}" for k, line in enumerate(lines[1:]))]
+        ).encode(),
+        "pipe.csv": "\n".join(lines).replace(",", "|").encode("utf-8-sig"),
+        "quoted.csv": "\n".join(f'"{line}"'.replace(",", '","') for line in lines).encode(),
+        "packed.csv.gz": gzip.compress(plain.read_bytes()),
+    }
+    right = prepare(plain, plain)
+    for name, content in variants.items():
+        (tmp_path / name).write_bytes(content)
+        found = prepare(plain, tmp_path / name)
+        assert np.array_equal(found.x_test, right.x_test), name
+        assert f"{ROWS} of {ROWS} test rows repeat" in "\n".join(found.warnings), name
+
+
+def test_the_index_that_pandas_writes_is_no_shift(tmp_path):
+    paths = []
+    for k in (0, 1):
+        frame = pd.DataFrame({"c": RANDOM(k).standard_normal(ROWS - 200 * k)})
+        paths.append(tmp_path / f"{k}.csv")
+        frame.to_csv(paths[-1])
+    found = call(tmp_path, *paths)
+    assert found["verdict"] == "no_shift"
+    assert "column 'Unnamed: 0' is a number of the row: ignored" in found["warnings"]
+
+
+def test_a_column_that_changes_its_type_in_a_long_file(tmp_path):
+    """pandas reads a long file in parts: the same code becomes 7 here and "007" there."""
+    codes = [f"{k % 20:03d}" for k in range(300_000)]
+    train, test = codes.copy(), codes.copy()
+    train[-1] = "none of them"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = prepare(*pair(tmp_path, train, test))
+    assert len(np.unique(np.concatenate(table.bins["c"]))) <= 22
+
+
+# ---------------------------------------------------------------- what is written reads back
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "decimal comma": ";"}
+
+
+def spelled(value: float, style: str, decimal: str) -> str:
+    if style == "grouped":
+        return f"{int(value):,}".replace(",", "," if decimal == "." else ".")
+    text = repr(float(value)) if style == "float" else str(int(value))
+    return text.replace(".", decimal)
+
+
+def written(values, style: str, decimal: str, blank: str | None) -> pd.DataFrame:
+    """A table of text with every tenth value of c missing, if `blank` is given."""
+    texts = [spelled(value, style, decimal) for value in values]
+    texts = [blank if blank is not None and k % 10 == 3 else t for k, t in enumerate(texts)]
+    z = RANDOM(len(values)).standard_normal(len(values))
+    return pd.DataFrame({"c": texts, "z": [f"{v:.6f}".replace(".", decimal) for v in z]})
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    phases=(Phase.reuse, Phase.generate),  # a table is small enough to look at as it is
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([0.01, 1.0, 100.0, 1e4, 1e6]),
+    digits=st.sampled_from([2, 4, 7, 17]),
+    kind=st.sampled_from(list(SEPARATORS)),
+    style=st.sampled_from(["float", "whole", "grouped"]),
+    blank=st.sampled_from(["", "?", "NA", "unknown", None]),
+)
+def test_the_same_table_in_every_form_gives_the_same_auc(
+    tmp_path_factory, seed, scale, digits, kind, style, blank
+):
+    folder = tmp_path_factory.mktemp("forms")
+    values = scale * RANDOM(seed).standard_normal((2, 150)) + [[0], [scale / 2]]
+    values = np.vectorize(lambda v: float(f"{v:.{digits}g}"))(values)
+    train, test = values if style == "float" else np.round(values)
+    decimal = "," if kind == "decimal comma" else "."
+    simple = "float" if style == "float" else "whole"
+    plain_blank = None if blank is None else ""
+    a = write(folder / "a.csv", written(train, simple, ".", plain_blank))
+    b = write(folder / "b.csv", written(test, simple, ".", plain_blank))
+    other = written(test, style, decimal, blank)
+    c = write(folder / "c.csv", other, sep=SEPARATORS[kind])
+    right, found = prepare(a, b), prepare(a, c)
+    assert np.array_equal(found.x_train, right.x_train)
+    assert np.array_equal(found.x_test, right.x_test)
+    assert abs(auc_of(found) - auc_of(right)) < 1e-12
