@@ -28,7 +28,7 @@ ROOT = pages.ROOT
 SITE = ROOT / "site"
 PROLOGUE = "from docs.pages import *; from docs.reading import *"
 LINK = r'(?P<before>\]\(|<img [^>]*src=")(?P<target>[^)\s"]+)(?P<after>[)"])'
-NO_LINK = r"^```.*?^```|^\$\$.*?^\$\$|`[^`\n]+`"  # code and formulas
+NO_LINK = r"<!--.*?-->|^```.*?^```|^\$\$.*?^\$\$|`[^`\n]+`"  # calls, code, formulas
 
 
 # ---------------------------------------------------------------- pages of the repository
@@ -96,7 +96,7 @@ def assemble(language: str, tree: Path) -> None:
     names, texts = sources(language), {}
     for name, page in names.items():
         lines = generated(page).split("\n")
-        if "README" in lines[0] or "reading" in lines[0]:
+        if "[English](" in lines[0] or "[中文](" in lines[0]:
             lines[0] = ""  # the link to the other language: every page of the site has its own
         texts[name] = "\n".join(lines)
     for name, text in texts.items():

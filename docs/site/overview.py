@@ -13,6 +13,7 @@ WORDS = {
         "zh": "[科学空间](https://kexue.fm)的八篇文章：公式旁边是计算它的代码，下面是运行得到的结果。",
     },
     "claims": {"en": "All claims", "zh": "全部论断"},
+    "colon": {"en": ": ", "zh": "："},
     "posts": {"en": "Posts", "zh": "文章"},
     "folders": {"en": "Run it yourself", "zh": "自己运行"},
     "about": {"en": "The repository", "zh": "仓库"},
@@ -45,6 +46,15 @@ def posts(texts) -> list[tuple[dict, dict, str]]:
     return found
 
 
+def folder_pages(texts) -> list[str]:
+    """Each folder's README, and what else it has beside its reading pages."""
+    found = []
+    for folder in pages.landed():
+        own = [name for name in texts if name.startswith(f"{folder}/") and "/reading" not in name]
+        found += sorted(own, key=lambda name: "README" not in name)
+    return found
+
+
 def first_figure(text: str) -> str:
     """The first figure that a page shows; "" if it shows none."""
     found = re.search(r'!\[[^\]]*\]\((figures/[^)]+)\)|src="(figures/[^"]+)"', text)
@@ -70,7 +80,7 @@ def home(language: str, texts: dict[str, str]) -> str:
     cards = [card(article, post, name, texts[name], language) for article, post, name in found]
     contents = {
         say["posts"]: [name for _, _, name in found if "/reading" in name],
-        say["folders"]: [f"{folder}/README.md" for folder in pages.landed()],
+        say["folders"]: folder_pages(texts),
         say["about"]: ["claims.md", "README.md", "data/README.md"],
     }
     trees = [
@@ -82,7 +92,7 @@ def home(language: str, texts: dict[str, str]) -> str:
     ]
     total = pages.counts(language)
     counted = " · ".join(f"{number} {word}" for word, number in total.items() if number)
-    claims = f"[{say['claims']}](claims.md): {counted}"
+    claims = f"[{say['claims']}](claims.md){say['colon']}{counted}"
     parts = [f"# {say['title']}\n", say["lead"] + "\n", claims + "\n"]
     return "\n".join([*parts, '<div class="cards">\n', *cards, "</div>\n", *trees])
 
