@@ -59,6 +59,7 @@ class Simulator:
         self.network = network
         used = set().union(*(names_in(text) for text in network.laws))
         used |= {name for _, values in network.timed for name in values}
+        used |= {name for _, name, _ in network.unguarded}
         everything = range(len(network.species))
         # species that the laws use come first, so that the rest may follow from conservation laws
         order = sorted(everything, key=lambda i: network.species[i] not in used)
@@ -135,9 +136,13 @@ class Simulator:
             self.step(x, rows, draws, work, flag)
             events += len(t) - finished
             steps += 1
-            if not steps % 256 and (steps >= max_steps or time.monotonic() > deadline):
-                slowest = np.argmin(np.where(pointer < end, t, np.inf))
-                self.give_up(steps, x[:, slowest], t[slowest], times[-1])
+            if not steps % 256:
+                live = pointer < end
+                if self.watched:  # a negative rate runs time backwards: it crosses nothing
+                    self.check(x[:, live], t[live], low[live])
+                if steps >= max_steps or time.monotonic() > deadline:
+                    slowest = np.argmin(np.where(live, t, np.inf))
+                    self.give_up(steps, x[:, slowest], t[slowest], times[-1])
         if self.derived:  # y_d = y_d(0) + M (y_c − y_c(0))
             moved = records[:, self.carried] - start[self.carried]
             followed = np.rint(np.einsum("dc,tcn->tdn", self.weights, moved))

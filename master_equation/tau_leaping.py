@@ -6,9 +6,9 @@ K_r ~ Poisson(τ a_r(y)) jumps of each reaction, as if a stayed at a(y) througho
     explicit      y' = y + νK
     implicit      y' = y + ν(K − τa(y)) + τν a(y')            (stiff problems)
     trapezoidal   y' = y + ν(K − τa(y)/2) + τν a(y')/2
-A leap that would take a count below zero, or 2X -> X below its last molecule, is not taken: the
-trajectory goes on in two leaps of half the length (Cao, Gillespie and Petzold 2005). Every leap
-adds multiples of columns of ν, so conservation laws hold.
+A leap that would take a count below zero, or 2X -> X below its last molecule, or whose equation has
+no solution, is not taken: the trajectory goes on in two leaps of half the length (Cao, Gillespie
+and Petzold 2005). Every leap adds multiples of columns of ν, so conservation laws hold.
 
 Symbols: τ → tau   K → jumps   ν → Network.nu
 Bias, exact: decay, explicit: mean y₀(1−cτ)^k; immigration–death at rest, variance/mean
@@ -37,26 +37,32 @@ def jacobian(network: Network, y: np.ndarray) -> np.ndarray:
 
 
 def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> tuple:
-    """(y' of all trajectories y (S, n), whether or not it can be reached, K). Raises ValueError."""
+    """(y' of all trajectories y (S, n), whether or not it can be reached, and K)."""
     nu, rates = network.nu, np.maximum(network.propensities(y), 0)
-    if any(network.custom):
-        network.check_guards(y, rates)
+    network.check_guards(y, whole=not share)
     jumps = rng.poisson(rates * tau)
     new = y + nu @ jumps
-    if not share:
-        return new, jumps
-    # Newton's method for y' − share·τν a(y') = rest
-    rest = new - share * tau * nu @ rates
+    if share:  # y' − share·τν a(y') = rest
+        with np.errstate(all="ignore"):
+            new = newton(network, new - share * tau * nu @ rates, new, share * tau)
+    return new, jumps
+
+
+def newton(network: Network, rest: np.ndarray, y: np.ndarray, factor: float) -> np.ndarray:
+    """Solutions of y − factor·ν a(y) = rest (S, n) from a start y; NaN where there is none."""
+    nu = network.nu
     for _ in range(20):
-        residual = new - share * tau * nu @ network.propensities(new) - rest
-        matrix = np.eye(len(y)) - share * tau * nu @ jacobian(network, new)
-        change = np.linalg.solve(matrix, residual.T[..., None])[..., 0].T
-        new = new - change
-        if np.abs(change).max() < 1e-9 * (1 + np.abs(new).max()):
-            return new, jumps
-    raise ValueError(
-        f"implicit tau-leaping did not converge with tau = {tau:g}: choose a smaller --tau"
-    )
+        residual = y - factor * nu @ network.propensities(y) - rest
+        matrix = np.eye(len(y)) - factor * nu @ jacobian(network, y)
+        try:
+            change = np.linalg.solve(matrix, residual.T[..., None])[..., 0].T
+        except np.linalg.LinAlgError:  # singular
+            return np.full_like(y, np.nan)
+        y = y - change
+        if np.abs(change).max() < 1e-9 * (1 + np.abs(y).max()):
+            return y
+    solved = np.abs(change).max(axis=0) < 1e-9 * (1 + np.abs(y).max(axis=0))
+    return np.where(solved, y, np.nan)
 
 
 def leap_within(network: Network, y, tau: float, share: float, rng, halvings: int = 0) -> tuple:
@@ -67,13 +73,13 @@ def leap_within(network: Network, y, tau: float, share: float, rng, halvings: in
             "a smaller --tau"
         )
     new, jumps = leap(network, y, tau, share, rng)
-    below = (new < -1e-9).any(axis=0)
+    below = ~(new >= -1e-9).all(axis=0)  # or without a solution
     for r, i, left in network.residues:
         below |= (jumps[r] > 0) & (new[i] < left - 1e-9)
     if not below.any():
         return np.maximum(new, 0), 0
     if halvings == MOST_HALVINGS:
-        raise ValueError("tau-leaping finds no leap that stays above zero")
+        raise ValueError("tau-leaping finds no leap that stays above zero: use exact simulation")
     part, halved = y[:, below], int(below.sum())
     for _ in range(2):
         part, more = leap_within(network, part, tau / 2, share, rng, halvings + 1)
