@@ -433,8 +433,8 @@ BELOW_ZERO = [
 @pytest.mark.parametrize("method", ["exact", "states", "explicit", "implicit"])
 def test_a_law_that_leads_below_zero_is_named(run, text, method):
     said = refusal(run, text, "--methods", method, "--times", "0,40", "--trajectories", "500")
-    if method != "implicit" or "converge" not in said:  # its Newton steps may refuse first
-        assert "below 0" in said and "multiply it by" in said
+    # an implicit leap may refuse before its counts are few enough
+    assert "multiply it by" in said or (method == "implicit" and "above zero" in said)
 
 
 @pytest.mark.parametrize("text", [BELOW_ZERO[0], BELOW_ZERO[1], BELOW_ZERO[4]])
