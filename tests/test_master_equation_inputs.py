@@ -521,6 +521,17 @@ def test_every_kind_of_leap_keeps_conservation_laws(kind, text, conserved):
         assert kept == pytest.approx(np.full(kept.shape, start))
 
 
+# ---------------------------------------------------------------- files
+def test_a_model_saved_by_an_older_chinese_editor(tmp_path, capsys):
+    (tmp_path / "model.txt").write_bytes("species X = 3  # 兔子\nX -> 0 ： 1\n".encode("gb18030"))
+    network, _ = tool.read_model(str(tmp_path / "model.txt"))
+    assert network == parse_network("species X = 3\nX -> 0 : 1")
+    assert "read as GB18030" in capsys.readouterr().out
+    (tmp_path / "model.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ValueError, match="not a text file"):
+        tool.read_model(str(tmp_path / "model.txt"))
+
+
 # ---------------------------------------------------------------- properties
 NUMBERS = st.integers(0, 9).map(str) | st.sampled_from(["0.5", "2.25", "1e-3"])
 ATOMS = NUMBERS | st.sampled_from(["X", "Y"])
