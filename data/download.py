@@ -6,12 +6,15 @@ Run:   python data/download.py --list            what there is, how large, under
 Code:  from data.download import fetch
        images = fetch("mnist-train-images")      a Path to the verified file
 
-A file is looked for in this order: the data directory (argument, else the environment variable KEXUE_DATA_DIR, else
-data/.cache), the files shipped in data/, an installed package that carries it, then the addresses in registry.json.
-KEXUE_OFFLINE=1 leaves the addresses out. The SHA-256 is that of the payload, so the same bytes are accepted plain,
-compressed with gzip, bzip2 or xz, or as a member of an archive; the content says which, whatever the name or the
-server say. Files appear under their final name in one move, when they are right.
+A file is looked for in this order: the data directory (argument, else the environment variable
+KEXUE_DATA_DIR, else data/.cache), the files shipped in data/, an installed package that carries it,
+then the addresses in registry.json. KEXUE_OFFLINE=1 leaves the addresses out.
+
+The SHA-256 is that of the payload, so the same bytes are accepted plain, compressed with gzip,
+bzip2 or xz, or as a member of an archive; the content says which, whatever the name or the server
+say. Files appear under their final name in one move, when they are right.
 """
+
 import argparse
 import bz2
 import gzip
@@ -30,7 +33,11 @@ from pathlib import Path, PurePosixPath
 
 HERE = Path(__file__).resolve().parent
 SUFFIXES = ("", ".gz", ".bz2", ".xz")  # of files put by hand beside the name in the registry
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # first bytes → what reads the rest
+OPENERS = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}  # first bytes → what reads the rest
 TIMEOUT = 20  # seconds without a byte before the next address is tried
 
 
@@ -39,22 +46,27 @@ class DownloadError(OSError):
 
 
 def registry() -> dict:
-    """name → {file, size, sha256, licence, home, urls[], package, member, unpack}; see data/README.md."""
+    """name → {file, size, sha256, licence, home, urls[], package, member, unpack}; see
+    data/README.md."""
     return json.loads((HERE / "registry.json").read_text(encoding="utf-8"))
 
 
 def data_directory(data_dir=None) -> Path:
-    return Path(data_dir or os.environ.get("KEXUE_DATA_DIR") or HERE / ".cache").expanduser().resolve()
+    return (
+        Path(data_dir or os.environ.get("KEXUE_DATA_DIR") or HERE / ".cache").expanduser().resolve()
+    )
 
 
 def fetch(name: str, data_dir=None) -> Path:
     """Return the path of the verified file (or unpacked folder) called `name` in registry.json.
 
-    Raises KeyError for a name that is not in the registry, DownloadError (an OSError) where no place has the file.
-    """
+    Raises KeyError for a name that is not in the registry, DownloadError (an OSError) where no
+    place has the file."""
     entries = registry()
     if name not in entries:
-        raise KeyError(f"{name}: not in data/registry.json; python data/download.py --list shows the names")
+        raise KeyError(
+            f"{name}: not in data/registry.json; python data/download.py --list shows the names"
+        )
     entry, folder, tried = entries[name], data_directory(data_dir), []
     local = find_local(entry, folder, tried)
     if local is None:
@@ -63,11 +75,14 @@ def fetch(name: str, data_dir=None) -> Path:
 
 
 def find_local(entry: dict, folder: Path, tried: list):
-    """A verified copy in the data directory, the shipped files or an installed package, else None."""
+    """A verified copy in the data directory, the shipped files or an installed package, else
+    None."""
     places = [folder, HERE / ".cache", HERE]
-    candidates = [place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in SUFFIXES]
+    candidates = [
+        place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in SUFFIXES
+    ]
     members = package_files(entry)
-    for path in candidates + members[:1 if len(members) == 1 else 0]:
+    for path in candidates + members[: 1 if len(members) == 1 else 0]:
         if path.is_file():
             plain, problem = check(path, entry)
             if problem:
@@ -75,8 +90,12 @@ def find_local(entry: dict, folder: Path, tried: list):
             elif plain:
                 return path
             else:
-                return store(entry, [HERE / ".cache", folder], [path])  # a mirror is read, not written
-    if len(members) > 1:  # the payload is the members one after the other, in the order of their names
+                return store(
+                    entry, [HERE / ".cache", folder], [path]
+                )  # a mirror is read, not written
+    if (
+        len(members) > 1
+    ):  # the payload is the members one after the other, in the order of their names
         try:
             return store(entry, [HERE / ".cache", folder], members)
         except ValueError as error:
@@ -117,30 +136,40 @@ def digest(path: Path, opener, entry: dict) -> tuple:
 
 
 def check(path: Path, entry: dict) -> tuple:
-    """(is the file itself the payload, problem or None); no problem and False: it is the payload, compressed."""
-    known = entry.get("sha256") or entry["git_sha1"]  # git's blob SHA-1 where nobody published a SHA-256
+    """(is the file itself the payload, problem or None); no problem and False: it is the payload,
+    compressed."""
+    known = (
+        entry.get("sha256") or entry["git_sha1"]
+    )  # git's blob SHA-1 where nobody published a SHA-256
     try:
         size, found = digest(path, open, entry)
         if found == known:
             return True, None
-        inner = decompressor(path)  # a payload may itself be a .gz: only where it is not the payload as it lies
+        inner = decompressor(
+            path
+        )  # a payload may itself be a .gz: only where it is not the payload as it lies
         if inner:
             size, found = digest(path, inner, entry)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         return False, f"cannot be read ({error})"
     if found != known:
-        return False, f"{size:,} bytes, hash {found[:12]}…, expected {size_of(entry)}, hash {known[:12]}…"
+        return (
+            False,
+            f"{size:,} bytes, hash {found[:12]}…, expected {size_of(entry)}, hash {known[:12]}…",
+        )
     return False, None
 
 
 def store(entry: dict, places: list, sources: list) -> Path:
-    """Write the payload read from `sources` under its final name in one move, in the first of `places` that can be
-    written; ValueError if it is not the payload."""
+    """Write the payload read from `sources` under its final name in one move, in the first of
+    `places` that can be written; ValueError if it is not the payload."""
     for place in places:
         target = place / entry["file"]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+            handle, partial = tempfile.mkstemp(
+                dir=target.parent, prefix=target.name, suffix=".part"
+            )
         except OSError as error:
             problem = error
             continue
@@ -158,8 +187,10 @@ def store(entry: dict, places: list, sources: list) -> Path:
             return target
         finally:
             Path(partial).unlink(missing_ok=True)
-    raise DownloadError(f"cannot write {entry['file']} ({problem}); give a directory you may write with --data-dir "
-                        "or KEXUE_DATA_DIR")
+    raise DownloadError(
+        f"cannot write {entry['file']} ({problem}); give a directory you may write with --data-dir "
+        "or KEXUE_DATA_DIR"
+    )
 
 
 def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
@@ -168,30 +199,52 @@ def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
         tried.append("addresses: not tried, KEXUE_OFFLINE is set")
     else:
         import pooch  # here, so that an offline run needs nothing but the standard library
+
         pooch.get_logger().setLevel("ERROR")
         for url in entry.get("urls", []):
             address, _, member = url.partition("#")
             with tempfile.TemporaryDirectory(prefix="kexue-") as scratch:
                 try:
-                    got = Path(pooch.retrieve(address, None, fname=PurePosixPath(address).name, path=scratch,
-                                              downloader=receive))
+                    got = Path(
+                        pooch.retrieve(
+                            address,
+                            None,
+                            fname=PurePosixPath(address).name,
+                            path=scratch,
+                            downloader=receive,
+                        )
+                    )
                     return store(entry, [folder], [extract(got, member) if member else got])
                 except DownloadError:
                     raise
-                except Exception as error:  # requests, urllib3, zipfile, tarfile, lzma: each has errors of its own
-                    tried.append(f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}")
-    known = f"SHA-256 {entry['sha256']}" if "sha256" in entry else f"git blob SHA-1 {entry['git_sha1']}"
-    package = f"\n  or install the package that carries it: pip install {entry['pip']}" if "pip" in entry else ""
-    raise DownloadError(f"{name} is not here and could not be fetched. Tried:\n  " + "\n  ".join(tried or ["nothing"])
-                        + f"\nPut the file by hand at {folder / entry['file']}\n  ({size_of(entry)}, {known}; "
-                        f"see {entry['home']}){package}")
+                except (
+                    Exception
+                ) as error:  # requests, urllib3, zipfile, tarfile, lzma: each has errors of its own
+                    tried.append(
+                        f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}"
+                    )
+    known = (
+        f"SHA-256 {entry['sha256']}" if "sha256" in entry else f"git blob SHA-1 {entry['git_sha1']}"
+    )
+    package = (
+        f"\n  or install the package that carries it: pip install {entry['pip']}"
+        if "pip" in entry
+        else ""
+    )
+    raise DownloadError(
+        f"{name} is not here and could not be fetched. Tried:\n  "
+        + "\n  ".join(tried or ["nothing"])
+        + f"\nPut the file by hand at {folder / entry['file']}\n  ({size_of(entry)}, {known}; "
+        f"see {entry['home']}){package}"
+    )
 
 
 def receive(url: str, path, pooch) -> None:
     """Write the bytes that the server sends to `path`, as they come.
 
-    Some mirrors say of x.gz that its encoding is gzip, and a client that believes them decodes it: the file that
-    arrives is not the one that was asked for. The content is looked at instead (see `decompressor`)."""
+    Some mirrors say of x.gz that its encoding is gzip, and a client that believes them decodes it:
+    the file that arrives is not the one that was asked for. The content is looked at instead (see
+    `decompressor`)."""
     import requests
 
     headers = {"Accept-Encoding": "identity"}
@@ -203,10 +256,15 @@ def receive(url: str, path, pooch) -> None:
 
 
 def extract(archive: Path, member: str) -> Path:
-    """Copy one member of a zip or tar file beside it, under its base name; a nested archive is `outer.zip/inner`."""
+    """Copy one member of a zip or tar file beside it, under its base name; a nested archive is
+    `outer.zip/inner`."""
     outer, _, inner = member.partition("!")
     target = archive.with_name("member-" + PurePosixPath(outer).name)
-    opener = None if zipfile.is_zipfile(archive) or tarfile.is_tarfile(archive) else decompressor(archive)
+    opener = (
+        None
+        if zipfile.is_zipfile(archive) or tarfile.is_tarfile(archive)
+        else decompressor(archive)
+    )
     if opener:  # an archive that was compressed once more on its way
         plain = archive.with_name("plain-" + archive.name)
         with opener(archive, "rb") as stream, open(plain, "wb") as out:
@@ -216,21 +274,31 @@ def extract(archive: Path, member: str) -> Path:
         with zipfile.ZipFile(archive) as box, box.open(outer) as stream, open(target, "wb") as out:
             shutil.copyfileobj(stream, out)
     else:
-        with tarfile.open(archive) as box, box.extractfile(outer) as stream, open(target, "wb") as out:
+        with (
+            tarfile.open(archive) as box,
+            box.extractfile(outer) as stream,
+            open(target, "wb") as out,
+        ):
             shutil.copyfileobj(stream, out)
     return extract(target, inner) if inner else target
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack a verified zip file into a folder beside it, in one move; members that point outside are refused."""
+    """Unpack a verified zip file into a folder beside it, in one move; members that point outside
+    are refused."""
     folder = archive.with_suffix("")
     if folder.is_dir():
         return folder
-    with tempfile.TemporaryDirectory(dir=archive.parent, suffix=".part") as scratch, zipfile.ZipFile(archive) as box:
+    with (
+        tempfile.TemporaryDirectory(dir=archive.parent, suffix=".part") as scratch,
+        zipfile.ZipFile(archive) as box,
+    ):
         for member in box.namelist():
             path = PurePosixPath(member.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-                raise DownloadError(f"{archive}: member {member!r} points outside its folder; nothing was unpacked")
+                raise DownloadError(
+                    f"{archive}: member {member!r} points outside its folder; nothing was unpacked"
+                )
         box.extractall(scratch)
         inside = [path for path in Path(scratch).iterdir() if path.name != "__MACOSX"]
         try:
@@ -244,20 +312,29 @@ def unpack(archive: Path) -> Path:
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="files or groups (mnist, dsmts, …) to fetch")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="files or groups (mnist, dsmts, …) to fetch"
+    )
     parser.add_argument("--list", action="store_true", help="list the registry")
     parser.add_argument("--verify", action="store_true", help="hash every file that is here")
-    parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR, else data/.cache)"
+    )
     args = parser.parse_args(argv)
     entries = registry()
-    wanted = [name for name in entries for asked in args.names if name == asked or name.startswith(asked + "-")]
+    wanted = [
+        name
+        for name in entries
+        for asked in args.names
+        if name == asked or name.startswith(asked + "-")
+    ]
     for asked in args.names:
         if not any(name == asked or name.startswith(asked + "-") for name in entries):
             parser.error(f"{asked}: no such name; --list shows them all")
     if not (args.names or args.list or args.verify):
         parser.error("nothing to do: give names, --list or --verify")
     failed = 0
-    for name in (entries if args.list or args.verify else []):
+    for name in entries if args.list or args.verify else []:
         tried, entry = [], entries[name]
         path = find_local(entry, data_directory(args.data_dir), tried)
         state = "ok" if path else "WRONG" if tried else "absent"
@@ -281,7 +358,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:                 # --list | head
+    except BrokenPipeError:  # --list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

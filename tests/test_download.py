@@ -1,5 +1,7 @@
-"""The data helper under every fault a reader's network or disk may have: never a wrong file under the final name,
-always an error that says what to do. A copy of the helper runs on a registry of its own against a local server."""
+"""The data helper under every fault a reader's network or disk may have: never a wrong file under
+the final name, always an error that says what to do. A copy of the helper runs on a registry of its
+own against a local server."""
+
 import bz2
 import gzip
 import hashlib
@@ -18,6 +20,7 @@ import time
 import zipfile
 
 import pytest
+
 from conftest import ROOT
 
 PAYLOAD = b"the right bytes\n" * 50_000
@@ -43,17 +46,26 @@ def tar_of(members: dict) -> bytes:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    bodies = {"/good": PAYLOAD, "/good.gz": gzip.compress(PAYLOAD), "/good.zip": zip_of({"in/side": PAYLOAD}),
-              "/wrong": PAYLOAD[:-1] + b"X", "/page": b"<html>please log in</html>",
-              "/evil.zip": zip_of({"../evil.txt": b"out", "fine.txt": b"in"}),
-              "/kind.zip": zip_of({"set/a.txt": b"a", "set/b.txt": b"b"}),
-              "/says-gzip.gz": GZIPPED, "/named-plain.txt": gzip.compress(PAYLOAD),
-              "/named-gzip-and-plain.gz": PAYLOAD, "/says-gzip-and-is.txt": gzip.compress(PAYLOAD),
-              "/says-gzip-and-is-not.txt": PAYLOAD, "/named-gzip-and-is-bzip2.gz": bz2.compress(PAYLOAD),
-              "/xz": lzma.compress(PAYLOAD), "/cut.gz": gzip.compress(PAYLOAD)[:-20],
-              "/says-gzip-twice.gz": gzip.compress(GZIPPED),
-              "/says-gzip.zip": gzip.compress(zip_of({"in/side": PAYLOAD})),
-              "/says-gzip.tar.gz": tar_of({"in/side": PAYLOAD})}
+    bodies = {
+        "/good": PAYLOAD,
+        "/good.gz": gzip.compress(PAYLOAD),
+        "/good.zip": zip_of({"in/side": PAYLOAD}),
+        "/wrong": PAYLOAD[:-1] + b"X",
+        "/page": b"<html>please log in</html>",
+        "/evil.zip": zip_of({"../evil.txt": b"out", "fine.txt": b"in"}),
+        "/kind.zip": zip_of({"set/a.txt": b"a", "set/b.txt": b"b"}),
+        "/says-gzip.gz": GZIPPED,
+        "/named-plain.txt": gzip.compress(PAYLOAD),
+        "/named-gzip-and-plain.gz": PAYLOAD,
+        "/says-gzip-and-is.txt": gzip.compress(PAYLOAD),
+        "/says-gzip-and-is-not.txt": PAYLOAD,
+        "/named-gzip-and-is-bzip2.gz": bz2.compress(PAYLOAD),
+        "/xz": lzma.compress(PAYLOAD),
+        "/cut.gz": gzip.compress(PAYLOAD)[:-20],
+        "/says-gzip-twice.gz": gzip.compress(GZIPPED),
+        "/says-gzip.zip": gzip.compress(zip_of({"in/side": PAYLOAD})),
+        "/says-gzip.tar.gz": tar_of({"in/side": PAYLOAD}),
+    }
 
     def do_GET(self):
         name = self.path.split("?")[0]
@@ -67,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(8)
             for start in range(1000, len(PAYLOAD), 10_000) if name == "/slow" else ():
                 time.sleep(0.05)
-                self.wfile.write(PAYLOAD[start:start + 10_000])
+                self.wfile.write(PAYLOAD[start : start + 10_000])
         elif name in self.bodies:
             self.send_response(200)
             if "says-gzip" in name:
@@ -100,21 +112,31 @@ def helper(tmp_path, server, monkeypatch):
         house = tmp_path / "data"
         house.mkdir(exist_ok=True)
         shutil.copy(ROOT / "data" / "download.py", house)
-        entry = {"file": "thing.txt", "size": len(PAYLOAD), "sha256": hashlib.sha256(PAYLOAD).hexdigest(),
-                 "licence": "-", "home": "https://example.org",
-                 "urls": [server + url if url[0] == "/" else url for url in urls], **changes}
+        entry = {
+            "file": "thing.txt",
+            "size": len(PAYLOAD),
+            "sha256": hashlib.sha256(PAYLOAD).hexdigest(),
+            "licence": "-",
+            "home": "https://example.org",
+            "urls": [server + url if url[0] == "/" else url for url in urls],
+            **changes,
+        }
         (house / "registry.json").write_text(json.dumps({"thing": entry}), encoding="utf-8")
         spec = importlib.util.spec_from_file_location("download_copy", house / "download.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.TIMEOUT = 1
         return module
+
     return make
 
 
 def files_below(folder) -> list:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
-                  and path.name != "registry.json")
+    return sorted(
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "registry.json"
+    )
 
 
 @pytest.mark.parametrize("url", ["/good", "/good.gz", "/good.zip#in/side"])
@@ -123,25 +145,32 @@ def test_payload_arrives_whatever_it_is_wrapped_in(helper, tmp_path, url):
     assert path.read_bytes() == PAYLOAD and path == tmp_path / "data" / ".cache" / "thing.txt"
 
 
-@pytest.mark.parametrize("url", [
-    "/says-gzip.gz",                  # the mirror of the report: the file is a .gz, and the header says so again
-    "/named-plain.txt",               # a .gz under a plain name
-    "/named-gzip-and-plain.gz",       # the mirror's tool unpacked it and kept the name
-    "/says-gzip-and-is.txt",          # compressed on its way although we asked for it as it is
-    "/says-gzip-and-is-not.txt",      # a header that is wrong
-    "/named-gzip-and-is-bzip2.gz",
-    "/xz",
-    "/says-gzip.zip#in/side",         # an archive compressed on its way
-    "/says-gzip.tar.gz#in/side"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/says-gzip.gz",  # the mirror that was reported: a .gz, and the header says so again
+        "/named-plain.txt",  # a .gz under a plain name
+        "/named-gzip-and-plain.gz",  # the mirror's tool unpacked it and kept the name
+        "/says-gzip-and-is.txt",  # compressed on its way although we asked for it as it is
+        "/says-gzip-and-is-not.txt",  # a header that is wrong
+        "/named-gzip-and-is-bzip2.gz",
+        "/xz",
+        "/says-gzip.zip#in/side",  # an archive compressed on its way
+        "/says-gzip.tar.gz#in/side",
+    ],
+)
 def test_content_decides_what_arrives(helper, url):
     assert helper([url]).fetch("thing").read_bytes() == PAYLOAD
 
 
 @pytest.mark.parametrize("url", ["/says-gzip.gz", "/says-gzip-twice.gz"])
 def test_a_payload_that_is_itself_compressed_stays_so(helper, url):
-    """Its hash is that of the .gz, which must not be unpacked on the way, and may be compressed once more."""
+    """Its hash is that of the .gz, which must not be unpacked on the way, and may be compressed
+    once more."""
     data = Handler.bodies["/says-gzip.gz"]
-    module = helper([url], file="thing.txt.gz", size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    module = helper(
+        [url], file="thing.txt.gz", size=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
     assert module.fetch("thing").read_bytes() == data
 
 
@@ -154,30 +183,50 @@ def test_a_file_compressed_twice_is_refused(helper, tmp_path):
 
 @pytest.mark.parametrize("name", ["thing.txt", "thing.txt.gz", "thing.txt.xz"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_a_file_put_by_hand_may_be_packed_in_any_way_under_any_of_the_names(helper, tmp_path, name, pack):
+def test_a_file_put_by_hand_may_be_packed_in_any_way_under_any_of_the_names(
+    helper, tmp_path, name, pack
+):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / name).write_bytes(pack(PAYLOAD))
     assert helper([]).fetch("thing", mirror).read_bytes() == PAYLOAD
 
 
-@pytest.mark.parametrize("url, word", [
-    ("/wrong", "hash"), ("/cut.gz", "end-of-stream"), ("/truncated", ""), ("/page", "26 bytes"), ("/absent", "404"), ("/stalled", "timed out"),
-    ("http://127.0.0.1:9/nobody", "127.0.0.1"), ("http://no-such-host.invalid/x", "no-such-host"),
-    ("/good.zip#not/there", "not/there")])
+@pytest.mark.parametrize(
+    "url, word",
+    [
+        ("/wrong", "hash"),
+        ("/cut.gz", "end-of-stream"),
+        ("/truncated", ""),
+        ("/page", "26 bytes"),
+        ("/absent", "404"),
+        ("/stalled", "timed out"),
+        ("http://127.0.0.1:9/nobody", "127.0.0.1"),
+        ("http://no-such-host.invalid/x", "no-such-host"),
+        ("/good.zip#not/there", "not/there"),
+    ],
+)
 def test_faults_leave_no_file_and_say_what_to_do(helper, tmp_path, url, word):
     module = helper([url])
     with pytest.raises(module.DownloadError) as caught:
         module.fetch("thing")
     message = str(caught.value)
-    for part in (word, url.split("#")[0], hashlib.sha256(PAYLOAD).hexdigest(), f"{len(PAYLOAD):,} bytes", "thing.txt",
-                 "https://example.org"):
+    for part in (
+        word,
+        url.split("#")[0],
+        hashlib.sha256(PAYLOAD).hexdigest(),
+        f"{len(PAYLOAD):,} bytes",
+        "thing.txt",
+        "https://example.org",
+    ):
         assert part in message
     assert files_below(tmp_path) == []
 
 
 def test_next_address_is_tried(helper):
-    assert helper(["/absent", "/wrong", "/truncated", "/good"]).fetch("thing").read_bytes() == PAYLOAD
+    assert (
+        helper(["/absent", "/wrong", "/truncated", "/good"]).fetch("thing").read_bytes() == PAYLOAD
+    )
 
 
 def test_offline_switch_and_file_put_by_hand(helper, tmp_path, monkeypatch):
@@ -187,7 +236,9 @@ def test_offline_switch_and_file_put_by_hand(helper, tmp_path, monkeypatch):
         module.fetch("thing", tmp_path / "mirror")
     (tmp_path / "mirror").mkdir(exist_ok=True)
     (tmp_path / "mirror" / "thing.txt").write_bytes(PAYLOAD)
-    assert module.fetch("thing", tmp_path / "mirror") == (tmp_path / "mirror" / "thing.txt").resolve()
+    assert (
+        module.fetch("thing", tmp_path / "mirror") == (tmp_path / "mirror" / "thing.txt").resolve()
+    )
 
 
 def test_wrong_file_in_the_data_directory_is_not_used(helper, tmp_path):
@@ -213,7 +264,9 @@ def test_directory_that_cannot_be_written(helper, tmp_path):
         module.fetch("thing", tmp_path / "file" / "below")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 def test_read_only_directory(helper, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
@@ -225,18 +278,28 @@ def test_read_only_directory(helper, tmp_path):
 def test_installed_package_is_used(helper, tmp_path, monkeypatch):
     package = tmp_path / "site" / "carrier"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('must not be imported')", encoding="utf-8")
+    (package / "__init__.py").write_text(
+        "raise ImportError('must not be imported')", encoding="utf-8"
+    )
     (package / "1.txt").write_bytes(PAYLOAD[:100])
     (package / "2.txt").write_bytes(PAYLOAD[100:])
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert helper([], package="carrier", member="[12].txt").fetch("thing").read_bytes() == PAYLOAD
     (package / "whole").write_bytes(PAYLOAD)
-    assert helper([], file="other", package="carrier", member="whole").fetch("thing") == package / "whole"
+    assert (
+        helper([], file="other", package="carrier", member="whole").fetch("thing")
+        == package / "whole"
+    )
 
 
 def archive_entry(url) -> dict:
     data = Handler.bodies[url]
-    return {"file": "set.zip", "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "unpack": True}
+    return {
+        "file": "set.zip",
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "unpack": True,
+    }
 
 
 def test_archive_is_unpacked(helper):
@@ -256,7 +319,9 @@ def test_archive_member_outside_its_folder_is_refused(helper, tmp_path):
 def test_git_blob_hash(helper):
     blob = hashlib.sha1(b"blob %d\0" % len(PAYLOAD) + PAYLOAD).hexdigest()
     module = helper(["/wrong", "/good"], size=None, sha256=None)
-    entry = {key: value for key, value in module.registry()["thing"].items() if key != "sha256"} | {"git_sha1": blob}
+    entry = {key: value for key, value in module.registry()["thing"].items() if key != "sha256"} | {
+        "git_sha1": blob
+    }
     module.registry = lambda: {"thing": entry}
     assert module.fetch("thing").read_bytes() == PAYLOAD
 
@@ -289,7 +354,9 @@ def test_two_processes_at_once(helper, tmp_path):
 def test_the_command_line_reports_without_a_traceback(helper):
     module = helper(["/absent"])
     finished = subprocess.run(command(module), capture_output=True, text=True, timeout=60)
-    assert finished.returncode == 2 and "404" in finished.stderr and "Traceback" not in finished.stderr
+    assert (
+        finished.returncode == 2 and "404" in finished.stderr and "Traceback" not in finished.stderr
+    )
     assert module.main(["--list"]) == 0
     with pytest.raises(SystemExit) as caught:
         module.main(["nothing-like-this"])
@@ -299,23 +366,38 @@ def test_the_command_line_reports_without_a_traceback(helper):
 def test_the_registry_is_whole_and_the_shipped_files_are_right():
     sys.path.insert(0, str(ROOT))
     from data import download
+
     entries = download.registry()
     for name, entry in entries.items():
         assert {"file", "size", "licence", "home"} <= set(entry), name
         assert len(entry.get("sha256", "")) == 64 or len(entry["git_sha1"]) == 40, name
-    for name in ("mnist_6k", "bank-marketing", "adult-train", "adult-test", "wordsim240", "ca-translated",
-                 "questions-words"):
+    for name in (
+        "mnist_6k",
+        "bank-marketing",
+        "adult-train",
+        "adult-test",
+        "wordsim240",
+        "ca-translated",
+        "questions-words",
+    ):
         assert download.check(download.fetch(name), entries[name]) == (True, None), name
 
 
 def test_the_helper_needs_neither_tensorflow_nor_numpy():
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from data.download import fetch; fetch('wordsim240'); "
-            "sys.exit(bool({'numpy', 'tensorflow', 'pooch'} & set(sys.modules)))")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from data.download import fetch; fetch('wordsim240'); "
+        "sys.exit(bool({'numpy', 'tensorflow', 'pooch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code, str(ROOT)], timeout=60).returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="head is POSIX")
 def test_a_list_read_in_part_is_no_error():
-    done = subprocess.run(f'"{sys.executable}" "{ROOT / "data" / "download.py"}" --list | head -1', shell=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        f'"{sys.executable}" "{ROOT / "data" / "download.py"}" --list | head -1',
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
