@@ -191,20 +191,28 @@ def compare_names(train, test, target: str | None) -> list:
 def why_useless(name: str, column: Column) -> str | None:
     """Why D shall not look at a column, None if it may."""
     sides = column.train, column.test
-    both = np.concatenate(sides)
-    missing = np.isnan(both) if column.kind == "number" else both < 0
-    if missing.all():
-        return "all missing"
-    if not missing.any() and both.min() == both.max():
-        return "constant"
+    least, most = (pick([pick(side) for side in sides]) for pick in (np.min, np.max))
     if column.kind == "number":
-        rows = [np.arange(len(side)) + side[0] for side in sides]
-        counts = all(np.array_equal(side, row) for side, row in zip(sides, rows, strict=True))
-        return "a number of the row" if counts and str(name).startswith("Unnamed:") else None
-    distinct = [len(np.unique(side[side >= 0])) for side in sides]
+        if np.isnan(least) and all(np.isnan(side).all() for side in sides):
+            return "all missing"
+        if least == most:
+            return "constant"
+        return "a number of the row" if is_row_number(name, sides) else None
+    if most < 0:
+        return "all missing"
+    if least == most:
+        return "constant"
+    distinct = [np.count_nonzero(np.bincount(side + 1)[1:]) for side in sides]
     if all(found > max(50, len(side) // 2) for found, side in zip(distinct, sides, strict=True)):
         return "text that hardly repeats (an identifier?)"
     return None
+
+
+def is_row_number(name: str, sides: tuple) -> bool:
+    """Is this the index of a frame, which pandas writes under no name?"""
+    if not str(name).startswith("Unnamed:"):
+        return False
+    return all(np.array_equal(side, np.arange(len(side)) + side[0]) for side in sides)
 
 
 def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepared:
@@ -262,8 +270,10 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
 
 def fingerprint(before: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A hash of each row, with one more column in it: equal values give equal hashes."""
-    with np.errstate(over="ignore"):
-        return before * np.uint64(1_000_003) + pd.util.hash_array(values.astype(float) + 0.0)
+    bits = (values + 0.0).view(np.uint64)  # −0 is 0
+    mixed = (before ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    return mixed
 
 
 # ---------------------------------------------------------------- encoding
