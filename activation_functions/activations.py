@@ -50,7 +50,7 @@ def leaky_relu(x, slope=0.01):
 
 def elu(x, alpha=1.0):
     """x for x > 0, else α(eˣ − 1); near 0 by expm1, which keeps the digits that eˣ − 1 cancels."""
-    low = ops.clip(x, FLOOR, 1.0)
+    low = ops.minimum(ops.maximum(x, FLOOR), 1.0)
     return ops.where(x > 0, x, alpha * ops.where(x < -1, ops.exp(low) - 1.0, ops.expm1(low)))
 
 
@@ -72,7 +72,7 @@ def with_limits(function):
 
     @functools.wraps(function)
     def limited(x, *parameters, **named):
-        inside = ops.clip(x, FLOOR, CEILING)
+        inside = ops.minimum(ops.maximum(x, FLOOR), CEILING)
         return ops.where(x > CEILING, x, function(inside, *parameters, **named))
 
     return limited
@@ -135,7 +135,7 @@ def tick_relu(x):
 
 def tick(x):
     """The author's function, x·min(1, eˣ): x for x > 0, else x·eˣ; also right at ±inf."""
-    low = ops.clip(x, -1000.0, 1.0)  # e^-1000 is 0, and eˣ on the right is not used
+    low = ops.minimum(ops.maximum(x, -1000.0), 1.0)  # e^-1000 is 0; right of 0 it is not used
     return ops.where(x > 0, x, low * ops.exp(low))
 
 

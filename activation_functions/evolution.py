@@ -3,8 +3,10 @@
 Article: 浅谈神经网络中激活函数的设计 https://kexue.fm/archives/4647
 
 A non-linearity without a derivative can still be trained so, the article says, at a price in time.
-NumPy, with the flush in words (flush_emulated): a population
-is one matrix product.
+This is the plain form, which perturbs every unit at once. It does not scale: block_evolution.py has
+one that does, and experiments/estimators.py shows why.
+
+NumPy, with the flush in words (flush_emulated): a population is one matrix product.
 """
 
 import numpy as np
@@ -76,7 +78,11 @@ def train_by_evolution(train: tuple, steps: int, rng: np.random.Generator, watch
     variables = [keras.Variable(p) for p in initial_parameters(0.5, rng)]
     optimizer = keras.optimizers.Adam()
     optimizer.build(variables)
-    update = tf.function(lambda *gradient: optimizer.apply(gradient, variables))
+
+    @tf.function
+    def update(*gradient):
+        optimizer.apply(gradient, variables)
+
     for step in range(1, steps + 1):
         parameters = [variable.numpy() for variable in variables]
         chosen = rng.integers(0, len(x), BATCH)

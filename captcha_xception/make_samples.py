@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFont
 from tqdm import tqdm
 
 import cli
@@ -119,8 +119,10 @@ def alphabet(text: str) -> str:
 
 
 def font(text: str) -> str:
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    try:
+        ImageFont.truetype(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     return text
 
 
@@ -151,7 +153,7 @@ def main(args):
         "case_sensitive": args.case_sensitive,
         "extra_fonts": tuple(args.fonts),
     }
-    generator = CaptchaGenerator(**settings)  # a font that is none is named before any work
+    generator = CaptchaGenerator(**settings)
     speed = save_samples(settings, args.count, folder, args.workers)
 
     images, targets = generator.batch(0, min(args.count, 500))

@@ -223,14 +223,20 @@ class Network:
                         found.append((text, name, needed))
         return found
 
-    def check_guards(self, states: np.ndarray, rates: np.ndarray) -> None:
+    def check_guards(self, states: np.ndarray, whole: bool = True) -> None:
         """Raises ValueError where a law of `unguarded` is positive at states (S, n) that have too
-        few molecules for it, and says where. rates: (R, n)."""
+        few molecules for it, and says where. Counts that are not whole (of implicit leaps) are
+        moved along the reaction to each whole number that is too few."""
         for reaction, name, needed in self.unguarded:
             r, i = self.reactions.index(reaction), self.species.index(name)
-            low = np.flatnonzero((states[i] <= needed - 1 + 1e-9) & (rates[r] > 1e-9))
-            if len(low):
-                counts = zip(self.species, states[:, low[0]].tolist(), strict=True)
+            low = states[:, states[i] < needed - 1e-9]
+            if not whole:
+                steps = [(low[i] - count) / needed for count in range(needed)]
+                low = np.concatenate([low + self.nu[:, r : r + 1] * step for step in steps], axis=1)
+            rates = np.broadcast_to(self.evaluate(self.laws[r], low), low.shape[1:])
+            bad = np.flatnonzero(rates > 1e-9)
+            if len(bad):
+                counts = zip(self.species, low[:, bad[0]].tolist(), strict=True)
                 reached = ", ".join(f"{name} = {count:g}" for name, count in counts)
                 raise ValueError(below_zero(reaction, name, needed, reached))
 

@@ -16,7 +16,7 @@ Next:    ornstein_uhlenbeck.py takes the steps for a continuous x, counterexampl
 """
 
 import numpy as np
-from scipy.integrate import solve_ivp
+import scipy
 from scipy.linalg import expm
 
 import cli
@@ -70,7 +70,9 @@ def propagator(generator_at, start: float, stop: float) -> np.ndarray:
         return (generator_at(t) @ flat.reshape(size, size)).ravel()
 
     unit = np.eye(size).ravel()
-    result = solve_ivp(slope_of, (start, stop), unit, "DOP853", rtol=1e-13, atol=1e-15)
+    result = scipy.integrate.solve_ivp(
+        slope_of, (start, stop), unit, "DOP853", rtol=1e-13, atol=1e-15
+    )
     return result.y[:, -1].reshape(size, size)
 
 

@@ -102,10 +102,16 @@ def read_model(model: str) -> tuple:
         return load_network(model)
     if not Path(model).is_file():
         raise ValueError(f"MODEL '{model}': neither a file nor one of {', '.join(MODELS)}")
-    try:
-        return parse_network(Path(model).read_text(encoding="utf-8-sig")), 50.0
-    except UnicodeDecodeError:
-        raise ValueError(f"MODEL {model}: not a text file in UTF-8") from None
+    data = Path(model).read_bytes()
+    for encoding in ("utf-8-sig", "gb18030"):  # comments of an older Chinese editor
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding == "gb18030":
+            print(f"{model}: not UTF-8, read as GB18030")
+        return parse_network(text), 50.0
+    raise ValueError(f"MODEL {model}: not a text file in UTF-8 or GB18030")
 
 
 def describe(network: Network) -> str:

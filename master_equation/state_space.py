@@ -179,7 +179,7 @@ def check_laws(network: Network, states: np.ndarray, rates: np.ndarray) -> None:
     if len(bad):
         counts = dict(zip(network.species, states[:, bad[0]].tolist(), strict=True))
         raise ValueError(f"a rate is negative or not finite at {counts}")
-    network.check_guards(states, rates)
+    network.check_guards(states)
 
 
 # ---------------------------------------------------------------- p(t)

@@ -59,6 +59,7 @@ class Simulator:
         self.network = network
         used = set().union(*(names_in(text) for text in network.laws))
         used |= {name for _, values in network.timed for name in values}
+        used |= {name for _, name, _ in network.unguarded}
         everything = range(len(network.species))
         # species that the laws use come first, so that the rest may follow from conservation laws
         order = sorted(everything, key=lambda i: network.species[i] not in used)
@@ -109,14 +110,15 @@ class Simulator:
             self.wait(rows, t, draws, work, low)
             np.less_equal(t, target, out=inside)
             np.logical_not(inside, out=inside)  # also where t is not a number
-            crossing = np.flatnonzero(inside)
+            crossing = inside.nonzero()[0]
             if finished and len(crossing):  # finished ones run on until they are dropped
                 crossing = crossing[pointer[crossing] < end]
             if len(crossing):
-                self.check(x[:, crossing], t[crossing], low[crossing])
-                final = np.searchsorted(times, t[crossing], side="left")
+                values, t_next = x[:, crossing], t[crossing]
+                self.check(values, t_next, low[crossing] if self.watched else None)
+                final = np.searchsorted(times, t_next, side="left")
                 places = records, carried, lanes[crossing], pointer[crossing], final
-                record_until(*places, x[:, crossing])
+                record_until(*places, values)
                 finished += np.count_nonzero(final == end)
                 pointer[crossing], target[crossing] = final, grid[final]
                 if finished == len(t):
@@ -135,9 +137,13 @@ class Simulator:
             self.step(x, rows, draws, work, flag)
             events += len(t) - finished
             steps += 1
-            if not steps % 256 and (steps >= max_steps or time.monotonic() > deadline):
-                slowest = np.argmin(np.where(pointer < end, t, np.inf))
-                self.give_up(steps, x[:, slowest], t[slowest], times[-1])
+            if not steps % 256:
+                live = pointer < end
+                if self.watched:  # a negative rate runs time backwards: it crosses nothing
+                    self.check(x[:, live], t[live], low[live])
+                if steps >= max_steps or time.monotonic() > deadline:
+                    slowest = np.argmin(np.where(live, t, np.inf))
+                    self.give_up(steps, x[:, slowest], t[slowest], times[-1])
         if self.derived:  # y_d = y_d(0) + M (y_c − y_c(0))
             moved = records[:, self.carried] - start[self.carried]
             followed = np.rint(np.einsum("dc,tcn->tdn", self.weights, moved))
@@ -153,13 +159,14 @@ class Simulator:
         self.fire(rows, draws, work, flag)
         x[:] = self.network.react(before, x)
 
-    def check(self, x: np.ndarray, t: np.ndarray, low: np.ndarray) -> None:
+    def check(self, x: np.ndarray, t: np.ndarray, low: np.ndarray | None) -> None:
         """Raises ValueError where a count or a law was negative, or a time is not a number."""
-        sound = (x >= 0).all(axis=0) & ~np.isnan(t)
-        if self.watched:
-            sound &= low >= -1e-9
-        if sound.all():
+        never_below = low is None or (low >= -1e-9).all()
+        if never_below and (x >= 0).all() and not np.isnan(t).any():
             return
+        sound = (x >= 0).all(axis=0) & ~np.isnan(t)
+        if low is not None:
+            sound &= low >= -1e-9
         state = self.describe(x[:, np.flatnonzero(~sound)[0]])
         for reaction, name, needed in self.network.unguarded:
             raise ValueError(below_zero(reaction, name, needed, state))
@@ -183,7 +190,7 @@ def record_until(records, species, lanes, first, last, values) -> None:
     """Write `values` (S, n) to records[first … last − 1] of each lane, in place."""
     while len(lanes):
         records[first[:, None], species, lanes[:, None]] = values.T
-        more = np.flatnonzero(first + 1 < last)
+        more = (first + 1 < last).nonzero()[0]
         if not len(more):
             return
         first, last = first[more] + 1, last[more]
@@ -218,7 +225,7 @@ def reduce(network: Network, states: np.ndarray, histograms: bool) -> dict:
         off = values - shift if shift else values
         part["shift"][name] = shift
         part["sum"][name] = off.sum(axis=-1)
-        middle = off.mean(axis=-1)[:, None]
+        middle = part["sum"][name][:, None] / off.shape[-1]
         part["squares"][name] = np.square(off - middle).sum(axis=-1)
         if histograms:
             part["histograms"][name] = histogram(values)

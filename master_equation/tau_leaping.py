@@ -6,9 +6,9 @@ K_r ~ Poisson(τ a_r(y)) jumps of each reaction, as if a stayed at a(y) througho
     explicit      y' = y + νK
     implicit      y' = y + ν(K − τa(y)) + τν a(y')            (stiff problems)
     trapezoidal   y' = y + ν(K − τa(y)/2) + τν a(y')/2
-A leap that would take a count below zero, or 2X -> X below its last molecule, is not taken: the
-trajectory goes on in two leaps of half the length (Cao, Gillespie and Petzold 2005). Every leap
-adds multiples of columns of ν, so conservation laws hold.
+A leap that would take a count below zero, or 2X -> X below its last molecule, or whose equation has
+no solution, is not taken: the trajectory goes on in two leaps of half the length (Cao, Gillespie
+and Petzold 2005). Every leap adds multiples of columns of ν, so conservation laws hold.
 
 Symbols: τ → tau   K → jumps   ν → Network.nu
 Bias, exact: decay, explicit: mean y₀(1−cτ)^k; immigration–death at rest, variance/mean
@@ -22,64 +22,83 @@ from reaction_network import Network
 KINDS = {"explicit": 0.0, "implicit": 1.0, "trapezoidal": 0.5}  # share of a(y) at the leap's end
 CHUNK = 4096  # trajectories that share a random stream, as in stochastic_simulation.py
 MOST_LEAPS = 1_000_000
-MOST_HALVINGS = 50  # a leap of 2^(−50) τ has no jump, unless a law takes a count below zero
+MOST_HALVINGS = 30  # a leap of 2^(−30) τ has no jump, unless a law takes a count below zero
+MOST_SHORT_LEAPS = 200_000  # halved ones of a chunk, some ten seconds
 
 
 # ---------------------------------------------------------------- one leap
 def jacobian(network: Network, y: np.ndarray) -> np.ndarray:
-    """∂a_r/∂y_s at y (S, n), by complex steps, exact to rounding: (n, R, S)."""
+    """∂a_r/∂y_s at y (S, n), by complex steps, exact to rounding: (n, R, S); 0 where a_r < 0."""
     columns = []
     for s in range(len(y)):
         shifted = y.astype(complex)
         shifted[s] += 1e-30j
-        columns.append(network.propensities(shifted).imag / 1e-30)
+        rates = network.propensities(shifted)
+        columns.append(np.where(rates.real > 0, rates.imag / 1e-30, 0))
     return np.stack(columns).transpose(2, 1, 0)
 
 
 def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> tuple:
-    """(y' of all trajectories y (S, n), whether or not it can be reached, K). Raises ValueError."""
+    """(y' of all trajectories y (S, n), whether or not it can be reached, and K)."""
     nu, rates = network.nu, np.maximum(network.propensities(y), 0)
-    if any(network.custom):
-        network.check_guards(y, rates)
+    network.check_guards(y, whole=not share)
     jumps = rng.poisson(rates * tau)
     new = y + nu @ jumps
-    if not share:
-        return new, jumps
-    # Newton's method for y' − share·τν a(y') = rest
-    rest = new - share * tau * nu @ rates
+    if share:  # y' − share·τν a(y') = rest
+        with np.errstate(all="ignore"):
+            new = newton(network, new - share * tau * nu @ rates, new, share * tau)
+    return new, jumps
+
+
+def newton(network: Network, rest: np.ndarray, y: np.ndarray, factor: float) -> np.ndarray:
+    """Solutions of y − factor·ν a(y) = rest (S, n) from a start y; NaN where there is none."""
+    nu = network.nu
     for _ in range(20):
-        residual = new - share * tau * nu @ network.propensities(new) - rest
-        matrix = np.eye(len(y)) - share * tau * nu @ jacobian(network, new)
-        change = np.linalg.solve(matrix, residual.T[..., None])[..., 0].T
-        new = new - change
-        if np.abs(change).max() < 1e-9 * (1 + np.abs(new).max()):
-            return new, jumps
-    raise ValueError(
-        f"implicit tau-leaping did not converge with tau = {tau:g}: choose a smaller --tau"
-    )
+        # between counts a law may be negative, as y(y − 1)/2 is below 1: then nothing happens
+        rates = np.maximum(network.propensities(y), 0)
+        residual = y - factor * nu @ rates - rest
+        matrix = np.eye(len(y)) - factor * nu @ jacobian(network, y)
+        try:
+            change = np.linalg.solve(matrix, residual.T[..., None])[..., 0].T
+        except np.linalg.LinAlgError:  # singular
+            return np.full_like(y, np.nan)
+        y = y - change
+        if np.abs(change).max() < 1e-9 * (1 + np.abs(y).max()):
+            return y
+    solved = np.abs(change).max(axis=0) < 1e-9 * (1 + np.abs(y).max(axis=0))
+    return np.where(solved, y, np.nan)
 
 
-def leap_within(network: Network, y, tau: float, share: float, rng, halvings: int = 0) -> tuple:
-    """(y' ≥ 0, number of leaps that were halved)."""
-    if not (y < 1e15).all():
-        raise ValueError(
-            "tau-leaping ran away: a count passed 1e15; the model grows without bound, or choose "
-            "a smaller --tau"
-        )
-    new, jumps = leap(network, y, tau, share, rng)
-    below = (new < -1e-9).any(axis=0)
-    for r, i, left in network.residues:
-        below |= (jumps[r] > 0) & (new[i] < left - 1e-9)
-    if not below.any():
-        return np.maximum(new, 0), 0
-    if halvings == MOST_HALVINGS:
-        raise ValueError("tau-leaping finds no leap that stays above zero")
-    part, halved = y[:, below], int(below.sum())
-    for _ in range(2):
-        part, more = leap_within(network, part, tau / 2, share, rng, halvings + 1)
-        halved += more
-    new[:, below] = part
-    return np.maximum(new, 0), halved
+class Leaper:
+    """Leaps that stay above zero, for one chunk of trajectories."""
+
+    def __init__(self, network: Network, kind: str, rng):
+        self.network, self.share, self.rng = network, KINDS[kind], rng
+        self.halved = 0  # leaps of single trajectories that were halved
+        self.short = 0  # calls of `leap` for them
+
+    def __call__(self, y: np.ndarray, tau: float, halvings: int = 0) -> np.ndarray:
+        """y' ≥ 0 of trajectories y (S, n). Raises ValueError."""
+        if not (y < 1e15).all():
+            raise ValueError(
+                "tau-leaping ran away: a count passed 1e15; the model grows without bound, or "
+                "choose a smaller --tau"
+            )
+        new, jumps = leap(self.network, y, tau, self.share, self.rng)
+        below = ~(new >= -1e-9).all(axis=0)  # or without a solution
+        for r, i, left in self.network.residues:
+            below |= (jumps[r] > 0) & (new[i] < left - 1e-9)
+        if below.any():
+            self.halved += int(below.sum())
+            self.short += 2
+            if halvings == MOST_HALVINGS or self.short > MOST_SHORT_LEAPS:
+                raise ValueError(
+                    f"tau-leaping finds no way to stay above zero in leaps of {tau:.3g}: choose a "
+                    "smaller --tau, or exact simulation"
+                )
+            half = self(y[:, below], tau / 2, halvings + 1)
+            new[:, below] = self(half, tau / 2, halvings + 1)
+        return np.maximum(new, 0)
 
 
 # ---------------------------------------------------------------- many leaps
@@ -117,16 +136,16 @@ def tau_leap(network: Network, times, n: int, tau: float, kind: str = "explicit"
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, chunk)))
         size = min(CHUNK, n - chunk * CHUNK)
         y = np.repeat(np.array(network.initial, dtype=float)[:, None], size, axis=1)
-        rows = []
+        leaper, rows = Leaper(network, kind, rng), []
         for leaps, length, events, recorded in plan:
             for _ in range(leaps):
-                y, more = leap_within(network, y, length, KINDS[kind], rng)
-                halved += more
+                y = leaper(y, length)
             for values in events:
                 y = network.set_counts(y, values)
             if recorded:
                 rows.append(y)
         parts.append(np.stack(rows))
+        halved += leaper.halved
     states = np.concatenate(parts, axis=2)
     outputs = network.outputs(states.swapaxes(0, 1))
     return {

@@ -60,7 +60,6 @@ keras_custom_loss/experiments/label_smoothing.py
   no epochs | --epochs 0
 keras_custom_loss/experiments/triplet.py
   a negative margin | --margin -0.1
-  an empty question | --ask ''
 keras_custom_loss/experiments/center.py
   λ = −1 | --weight -1
 keras_custom_loss/experiments/idioms.py
@@ -87,8 +86,7 @@ adversarial_validation/split.py
   no target at all | {no_target.csv} {test.csv} --target y
   a seed of −1 | {train.csv} {test.csv} --seed -1
 adversarial_validation/run.py
-  unknown task | --tasks nothing
-  no seeds | --seeds 0
+  no draws | --draws 0
 master_equation/simulate.py
   a negative rate | {negative_rate.txt}
   a negative count | {negative_count.txt}
@@ -110,9 +108,9 @@ master_equation/simulate.py
   a model that explodes | {explosion.txt} --methods exact --max-steps 20000 --times 0:50:3
   a truncation too small | schlogl --methods states --limit X=260 --times 0,4
   no trajectories | decay --trajectories 0
-master_equation/dsmts.py
+tests/master_equation_dsmts.py
   no processes | --processes 0
-activation_functions/linear_network.py
+activation_functions/experiments/linear_network.py
   unknown method | --methods magic
   no epochs | --epochs 0
 activation_functions/experiments/compare.py
@@ -154,6 +152,11 @@ simpler_glove/evaluate.py
   no such file | nowhere.npz
 simpler_glove/experiments/sentiment.py
   a share of 2 | --test-share 2
+keras_custom_loss/answer.py
+  an empty question | '  '
+  an answer below 1 | --answers 0
+adversarial_validation/experiments/validation_gap.py
+  unknown task | --tasks nothing
 """
 
 

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import linalg, special, stats
 
 import activations
+import block_evolution
 import evolution
 import flushed
 import members
@@ -294,6 +295,69 @@ def test_evolution_estimates_the_gradient():
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9
 
 
+@pytest.fixture(scope="module")
+def unflushed():
+    """u1, u2, z, (W2, W3, b3), labels of a network in which no unit comes near ½ or jumps."""
+    rng = np.random.default_rng(0)
+    w2, w3 = (rng.normal(size=shape).astype("float32") / 30 for shape in ((512, 512), (512, 10)))
+    u1 = 5 + rng.normal(size=(8, 512)).astype("float32") * 0.1
+    u2 = u1 @ w2 + 1000
+    b3 = -u2.mean(0) @ w3
+    labels = np.eye(10, dtype="float32")[rng.integers(0, 10, 8)]
+    return u1, u2, u2 @ w3 + b3, (w2, w3, b3), labels
+
+
+def exact_gradients(u1, u2, z, weights, labels):
+    """∂L/∂u1, ∂L/∂u2, ∂L/∂z where the network is linear."""
+    w2, w3, _ = weights
+    g3 = special.softmax(z, 1) - labels
+    g2 = g3 @ w3.T
+    return g2 @ w2.T, g2, g3
+
+
+def test_perturbed_logits_and_single_units_give_the_gradient(unflushed):
+    u1, u2, z, weights, labels = unflushed
+    _, g2, g3 = exact_gradients(*unflushed)
+    found = block_evolution.logits_gradient(tf.constant(z), labels)
+    np.testing.assert_allclose(found, g3, atol=2e-3)
+    found = block_evolution.one_at_a_time(tf.constant(u2), tf.constant(z), weights[1], labels)
+    np.testing.assert_allclose(found, g2, atol=2e-3 * np.abs(g2).max())
+
+
+def test_orthogonal_blocks_give_the_gradient(unflushed):
+    """With all 64 rows the effects of the other units of a block cancel, whatever the order."""
+    u1, u2, _, weights, labels = unflushed
+    rng = np.random.default_rng(1)
+    rows = linalg.hadamard(64).astype("float32")
+    signs = evolution.random_signs((8, 512), rng)
+    order = rng.permutation(512)
+    found = block_evolution.block_by_block(
+        tf.constant(u1), tf.constant(u2), *map(tf.constant, weights), labels, order, rows, signs
+    ).numpy()
+    exact = exact_gradients(*unflushed)[0]
+    assert (found * exact).sum() / np.linalg.norm(found) / np.linalg.norm(exact) > 0.98
+
+
+def test_a_unit_that_no_perturbation_switches_gets_no_credit(unflushed):
+    u1, u2, _, weights, labels = unflushed
+    u1 = u1.copy()
+    u1[:, :100] = 0.1  # 0.1 ± 0.3 stay below ½
+    rng = np.random.default_rng(1)
+    rows = linalg.hadamard(64).astype("float32")[:4]
+    signs = evolution.random_signs((8, 512), rng)
+    found = block_evolution.block_by_block(
+        tf.constant(u1), tf.constant(u2), *weights, labels, rng.permutation(512), rows, signs
+    ).numpy()
+    assert (found[:, :100] == 0).all() and (found[:, 100:] != 0).mean() > 0.9
+
+
+def test_blocks_learn_what_the_linear_network_cannot():
+    """XOR of two patches again, from losses alone."""
+    train, test = xor_of_patches()
+    parameters = block_evolution.train_by_blocks(train, 6, 64, 0, lambda *seen: None)
+    assert flushed.accuracy(parameters, test, flushed.flush) > 0.9
+
+
 def test_shift_moves_by_at_most_one_pixel():
     x = np.zeros((200, 28, 28), "float32")
     x[:, 10, 20] = 1
@@ -303,17 +367,21 @@ def test_shift_moves_by_at_most_one_pixel():
     assert {*down} == {9, 10, 11} and {*right} == {19, 20, 21}
 
 
-def test_surrogate_learns_what_the_linear_network_cannot():
-    """XOR of two patches, evaluated in TensorFlow; the same weights in NumPy fail."""
+def xor_of_patches() -> tuple:
+    """(x_train, y_train), (x_test, y_test): is the sign of the middle that of the upper rim?"""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 28, 28)).astype("float32") * 0.1
     x[:, 8:20, 8:20] += rng.choice([-1, 1], 2000)[:, None, None]
     sign = rng.choice([-1, 1], 2000)
     x[:, 0:8, :] += sign[:, None, None]
     y = ((x[:, 14, 14] > 0) == (sign > 0)).astype("int32")
-    train = (x[:1500], y[:1500])
+    return (x[:1500], y[:1500]), (x[1500:], y[1500:])
+
+
+def test_surrogate_learns_what_the_linear_network_cannot():
+    """XOR of two patches, evaluated in TensorFlow; the same weights in NumPy fail."""
+    train, test = xor_of_patches()
     parameters = flushed.train_by_gradient("surrogate", train, 6, 64, 0, lambda *seen: None)
-    test = (x[1500:], y[1500:])
     in_numpy = flushed.forward(parameters, test[0].reshape(500, -1), flushed.flush).argmax(1)
     assert flushed.accuracy(parameters, test, flushed.flush) > 0.95
     assert (in_numpy == test[1]).mean() < 0.8

@@ -226,3 +226,16 @@ def test_tick_as_the_readme_gives_it(page):
     np.testing.assert_array_equal(value, np.float32([0, np.inf, 0, 100, 0, np.nan]))
     slope = activations.derivative(names["tick"], x[:5])
     np.testing.assert_allclose(slope, [0, 1, 1, 1, 0], atol=1e-37)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_plain_number_is_an_input_and_whole_numbers_are_never_wrong(name):
+    function = activations.ACTIVATIONS[name]
+    exact = activations.evaluate(function, np.array([-2.0, 3.0]))
+    for x, value in zip((-2.0, 3.0), exact, strict=True):
+        assert float(function(x)) == pytest.approx(value, rel=1e-6, abs=1e-7)
+    try:
+        whole = np.asarray(function(np.array([-2, 3])))
+    except Exception:  # each backend has its own word for "not of this type"
+        return
+    np.testing.assert_allclose(whole, exact, rtol=1e-6, atol=1e-7)

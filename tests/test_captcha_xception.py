@@ -542,6 +542,8 @@ def test_compact_learns():
         ("make_samples.py", ["--count", "0"], "--count"),
         ("make_samples.py", ["--alphabet", "aab"], "--alphabet"),
         ("make_samples.py", ["--alphabet", "AB"], "--case-sensitive"),
+        ("make_samples.py", ["--fonts", __file__], "test_captcha_xception.py"),
+        ("make_samples.py", ["--fonts", "/nowhere/none.ttf"], "none.ttf"),
         ("train.py", ["--batch-size", "1"], "--batch-size"),
         ("train.py", ["--samples", "/nowhere/at/all"], "--samples"),
         ("train.py", ["--weights", "/nowhere"], "--weights"),

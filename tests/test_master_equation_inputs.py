@@ -348,7 +348,7 @@ def test_a_reset_and_its_mean_field(run):
     assert list(found.not_run) == ["mean-field"] and "when" in found.not_run["mean-field"]
 
 
-RUNAWAY = "species X = 1 / 0 -> X : = X**3"
+RUNAWAY = "species X = 1 / 0 -> X : = X**3"  # infinite by t = 1/2 in the mean field
 
 
 @pytest.mark.parametrize(
@@ -376,15 +376,18 @@ def test_what_one_method_refuses_costs_the_others_nothing(run, text, words, refu
 # ---------------------------------------------------------------- species that only events move
 def test_a_switch_that_an_event_turns_off(run):
     text = "species on = 1 / species X = 0 / 0 -> X : = 10*on / X -> 0 : 0.1 / at 20: on = 0"
-    found = run(text, "--times", "0,50", "--methods", *tool.METHODS, "--tau", "0.05")
+    words = ["--tau", "0.25", "--trajectories", "2000"]
+    found = run(text, "--times", "0,50", "--methods", *tool.METHODS, *words)
     assert not found.not_run
     exact = 100 * (1 - np.exp(-2)) * np.exp(-3)
     mean, sd = found.at_end("states", "X")
     assert mean == pytest.approx(4.304912, abs=5e-7) == pytest.approx(exact)
     assert found.at_end("mean-field", "X")[0] == pytest.approx(exact, rel=1e-6)
     for method in RANDOM:
-        assert found.at_end(method, "X")[0] == pytest.approx(mean, abs=5 * sd / 100 + 0.02), method
-        assert found.at_end(method, "on")[0] == 0
+        bias = 0.0 if method == "exact" else 0.2
+        error = 4.5 * sd / np.sqrt(2000) + bias
+        assert found.at_end(method, "X")[0] == pytest.approx(mean, abs=error), method
+        assert found.at_end(method, "on")[0] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +425,7 @@ BELOW_ZERO = [
     "species X = 5 / 2X -> 0 : = X",
     "species X = 5 / species Y = 2 / X + Y -> 0 : = X",
     "species X = 5 / X -> 0 : = 0.1 + X",
-    "species X = 8 / 3X -> X : = X*(X - 1)",
+    "species X = 8 / 3X -> 0 : = X*(X - 1)",
 ]
 
 
@@ -430,7 +433,8 @@ BELOW_ZERO = [
 @pytest.mark.parametrize("method", ["exact", "states", "explicit", "implicit"])
 def test_a_law_that_leads_below_zero_is_named(run, text, method):
     said = refusal(run, text, "--methods", method, "--times", "0,40", "--trajectories", "500")
-    assert "below 0" in said and "multiply it by" in said
+    # an implicit leap may refuse before its counts are few enough
+    assert "multiply it by" in said or (method == "implicit" and "above zero" in said)
 
 
 @pytest.mark.parametrize("text", [BELOW_ZERO[0], BELOW_ZERO[1], BELOW_ZERO[4]])
@@ -515,6 +519,17 @@ def test_every_kind_of_leap_keeps_conservation_laws(kind, text, conserved):
         start = np.dot(conserved, network.initial)
         kept = np.einsum("s,tsn->tn", np.array(conserved, float), states)
         assert kept == pytest.approx(np.full(kept.shape, start))
+
+
+# ---------------------------------------------------------------- files
+def test_a_model_saved_by_an_older_chinese_editor(tmp_path, capsys):
+    (tmp_path / "model.txt").write_bytes("species X = 3  # 兔子\nX -> 0 ： 1\n".encode("gb18030"))
+    network, _ = tool.read_model(str(tmp_path / "model.txt"))
+    assert network == parse_network("species X = 3\nX -> 0 : 1")
+    assert "read as GB18030" in capsys.readouterr().out
+    (tmp_path / "model.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ValueError, match="not a text file"):
+        tool.read_model(str(tmp_path / "model.txt"))
 
 
 # ---------------------------------------------------------------- properties

@@ -127,6 +127,7 @@ def plot_comparison(tables: dict, baselines: dict):
             )
         axes.axvline(table["relu"]["mean"], color=COLORS["relu"], lw=1, ls=":")
         axes.set(xlabel="test accuracy", title=f"{task} (guessing: {baselines[task]:.2f})")
+        axes.locator_params(axis="x", nbins=4)
     panels[0].set_yticks(range(len(table)), list(table))
     panels[0].invert_yaxis()
     return figure
@@ -146,12 +147,12 @@ def plot_bias(bias: dict):
             axes.annotate(
                 name,
                 (offsets[-1], mean[-1]),
-                (6, -4 if aside < 0 else 4),
+                (14, -4),
                 textcoords="offset points",
                 color=COLORS[name],
             )
         axes.axhline(0, color=COLORS["relu"], lw=1, ls=":")
-        axes.set(xlabel="bias at the start (sd of u = 1)", title=task, xlim=(-0.1, 1.3))
+        axes.set(xlabel="bias at the start (sd of u = 1)", title=task, xlim=(-0.1, 1.4))
     panels[0].set_ylabel("accuracy − that of ReLU")
     return figure
 

@@ -141,7 +141,7 @@ def plot_depth(depth: dict):
         axes.set_title(f"{name}\n× {row['factor']:.3f} a layer")
         axes.set(ylim=(1e-12, 1e12), yticks=[1e-12, 1e-6, 1, 1e6, 1e12])
     figure.supxlabel("layer", fontsize=11)
-    figure.supylabel("squared gradient ÷ that of the last layer", fontsize=11)
+    figure.supylabel("squared gradient ÷ the last layer's (dotted: theory)", fontsize=11)
     return figure
 
 

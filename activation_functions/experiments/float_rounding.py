@@ -33,7 +33,7 @@ def flags(parser):
     parser.add_argument(
         "--method",
         default="surrogate",
-        choices=("surrogate", "es", "backprop"),
+        choices=("surrogate", "blocks", "es", "backprop"),
         help="of --weights",
     )
     parser.add_argument("--full", action="store_true", help="test on MNIST's 10 000 (fetched)")

@@ -414,84 +414,85 @@ def adam_rate(name: str):
 
 
 # ---------------------------------------------------------------- the table
+CHINESE = {  # of what stands in English in `rows`; code is the same in both
+    "an output of the model": "改作模型的输出",
+    "`self.add_loss` in a layer": "在层里调用 `self.add_loss`",
+    "a function with a name and `@keras.saving.register_keras_serializable()`": (
+        "有名字的函数，加 `@keras.saving.register_keras_serializable()`"
+    ),
+    "a Layer, and `load_model(…, custom_objects={'Squared': Squared})`": (
+        "自定义 Layer，再用 `load_model(…, custom_objects={'Squared': Squared})`"
+    ),
+    "a lambda that names no module, `lambda t: t**2`": (
+        "不用任何模块名的 lambda，如 `lambda t: t**2`"
+    ),
+    "one value for each row": "每个样本返回一个值",
+    "`loss=f(y_true, y_pred)` of `keras.ops`": "用 `keras.ops` 写的 `loss=f(y_true, y_pred)`",
+    "loss as the output, `loss=lambda y_true, y_pred: y_pred`": (
+        "把 loss 作为输出，`loss=lambda y_true, y_pred: y_pred`"
+    ),
+    "two outputs, `loss=[f, g]`, `loss_weights=[1, λ]`": (
+        "两个输出，`loss=[f, g]`，`loss_weights=[1, λ]`"
+    ),
+    "`self.add_loss` in a layer, `compile(optimizer)`, no y": (
+        "层里 `self.add_loss`，`compile(optimizer)`，不给 y"
+    ),
+    "`keras.ops.mean`, sum, square, exp …": "`keras.ops.mean`，sum、square、exp 等同理",
+    "`keras.ops.ctc_loss`: logits, both lengths, blank 0": (
+        "`keras.ops.ctc_loss`：输入 logits 和两种长度，空白为 0"
+    ),
+    "`keras.losses.CTC()`: labels filled up with 0, all steps read": (
+        "`keras.losses.CTC()`：标签用 0 补齐，每一步都参与"
+    ),
+    "the backend's own gradient": "后端自己的求导",
+    "`tf.reduce_mean` of a model's tensor": "对模型里的张量用 `tf.reduce_mean`",
+    "a Layer that calls it": "写进一个 Layer",
+    "a loss that closes over an inner tensor": "loss 闭包里用到中间张量",
+    "`loss={'p': f}` where the outputs are a list": "输出是列表时用 `loss={'p': f}`",
+    "outputs in a dict, `{'p': p, …}`": "输出改为字典 `{'p': p, …}`",
+    "`metrics=['accuracy']` for two outputs": "两个输出只写 `metrics=['accuracy']`",
+    "a generator of batches `[x1, x2], [y1, y2]`": "生成器按 `[x1, x2], [y1, y2]` 给出批次",
+    "`train_step` returns `{'loss': …}` alone": "`train_step` 只返回 `{'loss': …}`",
+    "another name": "换个名字",
+    "a loss that returns its mean, with `sample_weight`": "loss 返回均值，又给 `sample_weight`",
+    "loading a saved `Lambda(lambda …)`": "加载保存过的 `Lambda(lambda …)`",
+    "the same with `safe_mode=False`, if the lambda uses `ops`": (
+        "同上加 `safe_mode=False`，而 lambda 里用了 `ops`"
+    ),
+    "`fit` of a `keras.utils.PyDataset`": "用 `fit`，数据写成 `keras.utils.PyDataset`",
+    "an output, and `metrics=[…]` of compile": "改作输出，用 compile 的 `metrics=[…]`",
+}
+
+
 def rows() -> list:
-    """[(idiom, how it is run, [(what to write instead, how that is run)])]; texts are code, or a
-    pair (English, Chinese)."""
-    inner = ("an output of the model", "改作模型的输出"), same_curve("two outputs")
-    layer = (
-        ("`self.add_loss` in a layer", "在层里调用 `self.add_loss`"),
-        same_curve("layer add_loss"),
-    )
+    """[(idiom, how it is run, [(what to write instead, how that is run)])]."""
+    inner = ("an output of the model", same_curve("two outputs"))
+    layer = ("`self.add_loss` in a layer", same_curve("layer add_loss"))
     registered = (
-        (
-            "a function with a name and `@keras.saving.register_keras_serializable()`",
-            "有名字的函数，加 `@keras.saving.register_keras_serializable()`",
-        ),
+        "a function with a name and `@keras.saving.register_keras_serializable()`",
         saved_and_loaded(squared),
     )
     own_layer = (
-        (
-            "a Layer, and `load_model(…, custom_objects={'Squared': Squared})`",
-            "自定义 Layer，再用 `load_model(…, custom_objects={'Squared': Squared})`",
-        ),
+        "a Layer, and `load_model(…, custom_objects={'Squared': Squared})`",
         saved_and_loaded(Squared(), custom_objects={"Squared": Squared}),
     )
     names_nothing = (
-        (
-            "a lambda that names no module, `lambda t: t**2`",
-            "不用任何模块名的 lambda，如 `lambda t: t**2`",
-        ),
+        "a lambda that names no module, `lambda t: t**2`",
         saved_and_loaded(lambda t: t**2, safe_mode=False),
     )
-    one_row = ("one value for each row", "每个样本返回一个值"), weighted_loss(lambda loss: loss)
+    one_row = ("one value for each row", weighted_loss(lambda loss: loss))
     return [
+        ("`loss=f(y_true, y_pred)` of `keras.ops`", weighted_loss(lambda loss: loss), []),
         (
-            (
-                "`loss=f(y_true, y_pred)` of `keras.ops`",
-                "用 `keras.ops` 写的 `loss=f(y_true, y_pred)`",
-            ),
-            weighted_loss(lambda loss: loss),
-            [],
-        ),
-        (
-            (
-                "loss as the output, `loss=lambda y_true, y_pred: y_pred`",
-                "把 loss 作为输出，`loss=lambda y_true, y_pred: y_pred`",
-            ),
+            "loss as the output, `loss=lambda y_true, y_pred: y_pred`",
             same_curve("loss as output"),
             [],
         ),
-        (
-            (
-                "two outputs, `loss=[f, g]`, `loss_weights=[1, λ]`",
-                "两个输出，`loss=[f, g]`，`loss_weights=[1, λ]`",
-            ),
-            same_curve("two outputs"),
-            [],
-        ),
-        (
-            (
-                "`self.add_loss` in a layer, `compile(optimizer)`, no y",
-                "层里 `self.add_loss`，`compile(optimizer)`，不给 y",
-            ),
-            add_loss_alone,
-            [],
-        ),
+        ("two outputs, `loss=[f, g]`, `loss_weights=[1, λ]`", same_curve("two outputs"), []),
+        ("`self.add_loss` in a layer, `compile(optimizer)`, no y", add_loss_alone, []),
         ("`dot([a, b], -1, normalize=True)`", normalized_dot, []),
         ("`loss=[f, None]`", loss_for_one_of_two(["mse", None]), []),
-        (
-            "`K.mean`",
-            old_backend("mean"),
-            [
-                (
-                    (
-                        "`keras.ops.mean`, sum, square, exp …",
-                        "`keras.ops.mean`，sum、square、exp 等同理",
-                    ),
-                    ops_for_mean,
-                )
-            ],
-        ),
+        ("`K.mean`", old_backend("mean"), [("`keras.ops.mean`, sum, square, exp …", ops_for_mean)]),
         (
             "`K.categorical_crossentropy`",
             old_backend("categorical_crossentropy"),
@@ -504,26 +505,14 @@ def rows() -> list:
             "`K.ctc_batch_cost`",
             old_backend("ctc_batch_cost"),
             [
-                (
-                    (
-                        "`keras.ops.ctc_loss`: logits, both lengths, blank 0",
-                        "`keras.ops.ctc_loss`：输入 logits 和两种长度，空白为 0",
-                    ),
-                    ctc_with_lengths,
-                ),
-                (
-                    (
-                        "`keras.losses.CTC()`: labels filled up with 0, all steps read",
-                        "`keras.losses.CTC()`：标签用 0 补齐，每一步都参与",
-                    ),
-                    ctc_class,
-                ),
+                ("`keras.ops.ctc_loss`: logits, both lengths, blank 0", ctc_with_lengths),
+                ("`keras.losses.CTC()`: labels filled up with 0, all steps read", ctc_class),
             ],
         ),
         (
             "`K.gradients`",
             old_backend("gradients"),
-            [(("the backend's own gradient", "后端自己的求导"), backend_gradient)],
+            [("the backend's own gradient", backend_gradient)],
         ),
         (
             "`K.function`",
@@ -531,31 +520,18 @@ def rows() -> list:
             [("`keras.Model(model.input, layer.output)`", model_of_inner_tensor)],
         ),
         (
-            ("`tf.reduce_mean` of a model's tensor", "对模型里的张量用 `tf.reduce_mean`"),
+            "`tf.reduce_mean` of a model's tensor",
             tensorflow_on_a_symbol,
-            [
-                ("`keras.ops.mean`", ops_on_a_symbol),
-                (("a Layer that calls it", "写进一个 Layer"), layer_on_a_symbol),
-            ],
+            [("`keras.ops.mean`", ops_on_a_symbol), ("a Layer that calls it", layer_on_a_symbol)],
         ),
-        (
-            ("a loss that closes over an inner tensor", "loss 闭包里用到中间张量"),
-            loss_closes_over_a_tensor,
-            [inner, layer],
-        ),
+        ("a loss that closes over an inner tensor", loss_closes_over_a_tensor, [inner, layer]),
         ("`model.add_loss(tensor)`", model_add_loss, [layer]),
         (
-            (
-                "`loss={'p': f}` where the outputs are a list",
-                "输出是列表时用 `loss={'p': f}`",
-            ),
+            "`loss={'p': f}` where the outputs are a list",
             loss_for_one_of_two({"p": "mse"}),
             [
                 ("`loss=[f, None]`", loss_for_one_of_two(["mse", None])),
-                (
-                    ("outputs in a dict, `{'p': p, …}`", "输出改为字典 `{'p': p, …}`"),
-                    loss_for_one_of_two({"p": "mse"}, named=True),
-                ),
+                ("outputs in a dict, `{'p': p, …}`", loss_for_one_of_two({"p": "mse"}, named=True)),
             ],
         ),
         (
@@ -564,69 +540,40 @@ def rows() -> list:
             [("`compile('adam', loss=f, metrics=['accuracy'])`", accuracy_shown(positional=False))],
         ),
         (
-            ("`metrics=['accuracy']` for two outputs", "两个输出只写 `metrics=['accuracy']`"),
+            "`metrics=['accuracy']` for two outputs",
             accuracy_of_one_of_two(["accuracy"]),
             [("`metrics=[['accuracy'], []]`", accuracy_of_one_of_two([["accuracy"], []]))],
         ),
         (
-            (
-                "a generator of batches `[x1, x2], [y1, y2]`",
-                "生成器按 `[x1, x2], [y1, y2]` 给出批次",
-            ),
+            "a generator of batches `[x1, x2], [y1, y2]`",
             generator_of(list),
             [("`(x1, x2), (y1, y2)`", generator_of(tuple))],
         ),
         (
-            ("`train_step` returns `{'loss': …}` alone", "`train_step` 只返回 `{'loss': …}`"),
+            "`train_step` returns `{'loss': …}` alone",
             train_step_logs("loss"),
-            [(("another name", "换个名字"), train_step_logs("objective_value"))],
+            [("another name", train_step_logs("objective_value"))],
         ),
+        ("a loss that returns its mean, with `sample_weight`", weighted_loss(ops.mean), [one_row]),
         (
-            (
-                "a loss that returns its mean, with `sample_weight`",
-                "loss 返回均值，又给 `sample_weight`",
-            ),
-            weighted_loss(ops.mean),
-            [one_row],
-        ),
-        (
-            ("loading a saved `Lambda(lambda …)`", "加载保存过的 `Lambda(lambda …)`"),
+            "loading a saved `Lambda(lambda …)`",
             saved_and_loaded(lambda t: ops.square(t)),
             [registered, own_layer],
         ),
         (
-            (
-                "the same with `safe_mode=False`, if the lambda uses `ops`",
-                "同上加 `safe_mode=False`，而 lambda 里用了 `ops`",
-            ),
+            "the same with `safe_mode=False`, if the lambda uses `ops`",
             saved_and_loaded(lambda t: ops.square(t), safe_mode=False),
             [registered, own_layer, names_nothing],
         ),
         (
             "`model.fit_generator`",
             fit_generator,
-            [
-                (
-                    (
-                        "`fit` of a `keras.utils.PyDataset`",
-                        "用 `fit`，数据写成 `keras.utils.PyDataset`",
-                    ),
-                    fit_dataset,
-                )
-            ],
+            [("`fit` of a `keras.utils.PyDataset`", fit_dataset)],
         ),
         (
             "`model.metrics_tensors`",
             metrics_tensors,
-            [
-                (
-                    (
-                        "an output, and `metrics=[…]` of compile",
-                        "改作输出，用 compile 的 `metrics=[…]`",
-                    ),
-                    metric_of_an_output,
-                )
-            ],
+            [("an output, and `metrics=[…]` of compile", metric_of_an_output)],
         ),
         (
             "`from keras.layers.merge import dot`",
@@ -656,9 +603,8 @@ def attempt(run, data: tuple) -> tuple:
         return "fails", f"{type(problem).__name__}: {text[0].strip()}"[:100]
 
 
-def both(text) -> dict:
-    english, chinese = (text, text) if isinstance(text, str) else text
-    return {"en": english, "zh": chinese}
+def both(text: str) -> dict:
+    return {"en": text, "zh": CHINESE.get(text, text)}
 
 
 def try_idioms(data: tuple) -> list:
