@@ -131,15 +131,33 @@ def table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def claims_table(folder: str, language: str) -> None:
-    """A row per claim: wording, the first of its numbers, the article's, ours, the verdict."""
+    """A row per claim: wording, the first of its numbers, the article's, ours, the verdict.
+
+    "beside" in claims.json names a second number, without which the first says little. Where a
+    recorded run other than the script's default one judges the claim, our number links to it.
+    """
     runs, rows = recorded(folder), []
     for wording in claims(folder):
         judged = judge(wording, runs)
-        numbers = shown(wording, judged["measured"], language) or [("–", "–")]
+        measured = judged["measured"]
+        what, here = (shown(wording, measured, language) or [("–", "–")])[0]
+        if measured and "beside" in wording:
+            what += beside(wording, measured, language)
+        if measured and judged["run"] != default_run(wording):
+            link = f"[{judged['run']}](results/{judged['run']}.json)"
+            here += {"en": f" ({link})", "zh": f"（{link}）"}[language]
         link = f"[{wording['id']}]({wording['script']}) {wording['claim'][language]}"
         word = VERDICTS[judged["verdict"]][language]
-        rows.append([link, numbers[0][0], wording["article"][language], numbers[0][1], word])
+        rows.append([link, what, wording["article"][language], here, word])
     table(HEADERS["claims"][language], rows)
+
+
+def beside(wording: dict, measured: dict, language: str) -> str:
+    """The second number of a claim with what it is, in brackets."""
+    part = wording["measured"][wording["beside"]]
+    number = cell(measured[wording["beside"]], part["format"])
+    form = {"en": " ({}: {})", "zh": "（{}：{}）"}[language]
+    return form.format(part[language], number)
 
 
 def reasons(folder: str, language: str) -> None:
@@ -173,9 +191,11 @@ def said(folder: str, name: str, language: str) -> None:
         wording = wordings[found["id"]]
         numbers = shown(wording, found["measured"], language)
         said_numbers = "; ".join(f"{what} {value}" for what, value in numbers)
-        word = verdict(found["holds"], "needs" in wording)
+        word = VERDICTS[verdict(found["holds"], "needs" in wording)][language]
         print(f"{found['id']} {word}: {wording['claim'][language]} | {said_numbers}")
-    print(f"Wrote {folder}/outputs/{name}.json in {results['seconds']} s")
+    path, seconds = f"{folder}/outputs/{name}.json", results["seconds"]
+    wrote = {"en": f"Wrote {path} in {seconds} s", "zh": f"已写入 {path}，用时 {seconds} 秒"}
+    print(wrote[language])
     print("```")
 
 
