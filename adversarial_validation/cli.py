@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notices about
 FOLDER = Path(__file__).resolve().parent
 JSON = {"indent": 1, "ensure_ascii": False, "default": lambda x: getattr(x, "item", x.__str__)()}
 LANGUAGE = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
+VERDICTS = {"en": ["holds", "does not hold", "not at this size", "not measured"]}
+VERDICTS["zh"] = ["成立", "不成立", "规模不够，无法判断", "未测量"]
 
 
 def between(low: float, high: float, kind: type = int):
@@ -33,9 +35,8 @@ def parse(flags) -> argparse.Namespace | None:
     """The command line of the script that defines `flags`; None if that file is only imported."""
     if flags.__module__ != "__main__":
         return None
-    about = sys.modules["__main__"].__doc__.splitlines()[0]
-    shown = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=about, formatter_class=shown)
+    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.description = sys.modules["__main__"].__doc__.splitlines()[0]
     flags(parser)
     parser.add_argument("--quick", action="store_true", help="under a minute; not results")
     parser.add_argument("--out-dir", type=Path, default=FOLDER / "outputs", help="for results")
@@ -55,8 +56,7 @@ def claim(name: str, measured: dict, holds: bool | None) -> dict:
     """Say whether a claim holds, in the words of claims.json, which names what is measured."""
     claims = json.loads((FOLDER / "claims.json").read_text(encoding="utf-8"))
     wording = next(row for row in claims if row["id"] == name)
-    failed = "not at this size" if "needs" in wording else "does not hold"
-    verdict = "not measured" if holds is None else "holds" if holds else failed
+    verdict = VERDICTS[LANGUAGE][3 if holds is None else 0 if holds else 1 + ("needs" in wording)]
     parts = wording["measured"].items()
     numbers = [f"{part[LANGUAGE]} {format(measured[key], part['format'])}" for key, part in parts]
     print(f"{name} {verdict}: {wording['claim'][LANGUAGE]} | {'; '.join(numbers)}", flush=True)

@@ -193,9 +193,7 @@ def said(folder: str, name: str, language: str) -> None:
         said_numbers = "; ".join(f"{what} {value}" for what, value in numbers)
         word = VERDICTS[verdict(found["holds"], "needs" in wording)][language]
         print(f"{found['id']} {word}: {wording['claim'][language]} | {said_numbers}")
-    path, seconds = f"{folder}/outputs/{name}.json", results["seconds"]
-    wrote = {"en": f"Wrote {path} in {seconds} s", "zh": f"已写入 {path}，用时 {seconds} 秒"}
-    print(wrote[language])
+    print(f"Wrote {folder}/outputs/{name}.json in {results['seconds']} s")
     print("```")
 
 
