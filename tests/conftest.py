@@ -21,19 +21,24 @@ FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.
 SCRIPTS = [path for path in FILES if is_script(path)]
 
 
-def load(name: str):
-    """A script as a module; several folders have a train.py: load("simpler_glove/train.py")."""
-    path = ROOT / name
-    spec = importlib.util.spec_from_file_location(name.removesuffix(".py").replace("/", "_"), path)
+def module_of(path: Path, name: str):
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def load(name: str):
+    """A script as a module, with the cli.py of its folder: load("simpler_glove/train.py")."""
+    module_of(ROOT / name.split("/")[0] / "cli.py", "cli")
+    return module_of(ROOT / name, name.removesuffix(".py").replace("/", "_"))
 
 
 def run_script(script, *flags, cwd=None, timeout=300, **environment) -> subprocess.CompletedProcess:
     """Run a script offline in a process of its own, as a reader does."""
     settings = {**os.environ, "KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **environment}
+    settings.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which JAX sets in the process of the tests
     return subprocess.run(
         [sys.executable, str(script), *map(str, flags)],
         cwd=cwd,
