@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from docs.pages import ROOT, articles
+from docs.pages import ROOT, folders
 
-FOLDERS = [row["folder"] for row in articles() if (ROOT / row["folder"] / "cli.py").is_file()]
+FOLDERS = folders()
 
 
 def is_script(path: Path) -> bool:

@@ -36,7 +36,7 @@ def sources(language: str) -> dict[str, Path]:
     """Name of a page on the site → the page of the repository that it shows."""
     end = {"en": ".md", "zh": ".zh-CN.md"}[language]
     found = {"README.md": ROOT / f"README{end}", "data/README.md": ROOT / "data" / "README.md"}
-    for folder in pages.landed():
+    for folder in pages.folders():
         for page in sorted((ROOT / folder).glob("*.md")):
             name = page.name.removesuffix(".zh-CN.md").removesuffix(".md")
             if page.name == name + end:

@@ -49,7 +49,7 @@ def posts(texts) -> list[tuple[dict, dict, str]]:
 def folder_pages(texts) -> list[str]:
     """Each folder's README, and what else it has beside its reading pages."""
     found = []
-    for folder in pages.landed():
+    for folder in pages.folders():
         own = [name for name in texts if name.startswith(f"{folder}/") and "/reading" not in name]
         found += sorted(own, key=lambda name: "README" not in name)
     return found
@@ -141,7 +141,7 @@ def all_claims(language: str, texts: dict[str, str]) -> str:
     say = words(language)
     titles = {post["number"]: post["title"] for row in pages.articles() for post in row["posts"]}
     rows, numbers, verdicts = [], {}, {}
-    for folder in pages.landed():
+    for folder in pages.folders():
         runs = pages.recorded(folder)
         for wording in pages.claims(folder):
             verdict = pages.judge(wording, runs)["verdict"]
