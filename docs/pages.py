@@ -11,6 +11,7 @@ import ast
 import difflib
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -230,22 +231,50 @@ def say(folder: str, text: str) -> None:
     print("\n" + filled(folder, text).strip("\n") + "\n")
 
 
-def excerpt(path: str, name: str) -> str:
-    """The source of a function, class or constant of a file, cut out by its name."""
-    text = (ROOT / path).read_text(encoding="utf-8")
+def bound(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module binds; a method is called Class.method."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    if hasattr(node, "name"):
+        return [node.name]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
+        return [name.id for name in names if isinstance(name.ctx, ast.Store)]
+    return []
+
+
+def statements(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Those of a module, and those within a `with` or `try` of it."""
+    found = []
+    for node in body:
+        inside = isinstance(node, ast.With | ast.Try)
+        found += statements(node.body) if inside else [node]
+    return found
+
+
+def parts_of(path: str) -> dict[str, ast.stmt]:
+    """Name → statement of a source file that binds it."""
     found = {}
-    for node in ast.parse(text).body:
-        names = [node.name] if hasattr(node, "name") else []
-        names += [target.id for target in getattr(node, "targets", []) if hasattr(target, "id")]
-        first = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-        lines = text.splitlines()[first - 1 : node.end_lineno]
-        found.update(dict.fromkeys(names, "\n".join(lines)))
-    return found[find(found, name, path)]
+    for node in statements(ast.parse((ROOT / path).read_text(encoding="utf-8")).body):
+        found |= dict.fromkeys(bound(node), node)
+        if isinstance(node, ast.ClassDef):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            found |= {f"{node.name}.{method.name}": method for method in methods}
+    return found
+
+
+def cut(path: str, name: str) -> str:
+    """A function, method, class or constant of a source file, with its decorators."""
+    parts = parts_of(path)
+    node = parts[find(parts, name, path)]
+    first = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
 
 
 def code(path: str, *names: str, imports: str = "") -> None:
     """A block of Python to copy: the imports it needs, and the named parts of a source file."""
-    parts = [*([imports.strip("\n")] if imports else []), *(excerpt(path, name) for name in names)]
+    parts = [*([imports.strip("\n")] if imports else []), *(cut(path, name) for name in names)]
     print("\n```python\n" + "\n\n\n".join(parts) + "\n```\n")
 
 

@@ -13,7 +13,6 @@ import itertools
 import json
 import re
 import symtable
-import textwrap
 
 from docs.pages import (
     ENDS,
@@ -21,9 +20,11 @@ from docs.pages import (
     VERDICTS,
     articles,
     claims,
+    cut,
     filled,
     find,
     judge,
+    parts_of,
     reading_page,
     recorded,
     shown,
@@ -67,47 +68,6 @@ QUIET = {  # what modules of a folder hand on, and where it comes from
     "ops": "from keras import ops",
     "tf": "import tensorflow as tf",
 }
-
-
-def bound(node: ast.stmt) -> list[str]:
-    """The names that a statement of a module binds; a method is called Class.method."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    if hasattr(node, "name"):
-        return [node.name]
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
-        return [name.id for name in names if isinstance(name.ctx, ast.Store)]
-    return []
-
-
-def statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Those of a module, and those within a `with` or `try` of it."""
-    found = []
-    for node in body:
-        inside = isinstance(node, ast.With | ast.Try)
-        found += statements(node.body) if inside else [node]
-    return found
-
-
-def parts_of(path: str) -> dict[str, ast.stmt]:
-    """Name → statement of a source file that binds it."""
-    found = {}
-    for node in statements(ast.parse((ROOT / path).read_text(encoding="utf-8")).body):
-        found |= dict.fromkeys(bound(node), node)
-        if isinstance(node, ast.ClassDef):
-            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-            found |= {f"{node.name}.{method.name}": method for method in methods}
-    return found
-
-
-def cut(path: str, name: str) -> str:
-    """A function, method, class or constant of a source file, with its decorators."""
-    parts = parts_of(path)
-    node = parts[find(parts, name, path)]
-    first = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-    return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
 
 
 def used(source: str) -> set[str]:

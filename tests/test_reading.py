@@ -92,5 +92,6 @@ def test_code_brings_what_it_needs_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.py").write_text(source)
     monkeypatch.setattr(reading, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
     wanted = "import numpy as np\nfrom math import pi, sin\n\nA, B = 1, 2  # two\n\n\n" + function
     assert reading.standing_alone("folder/a.py", ["f"]) == wanted.strip()
