@@ -30,8 +30,13 @@ def module_of(path: Path, name: str):
 
 
 def load(name: str):
-    """A script as a module, with the cli.py of its folder: load("simpler_glove/train.py")."""
-    module_of(ROOT / name.split("/")[0] / "cli.py", "cli")
+    """A script as a module, with the cli.py of its folder: load("simpler_glove/train.py").
+
+    Files under tests/ have no folder of their own: they reach for the one on the path.
+    """
+    folder_cli = ROOT / name.split("/")[0] / "cli.py"
+    if folder_cli.exists():
+        module_of(folder_cli, "cli")
     return module_of(ROOT / name, name.removesuffix(".py").replace("/", "_"))
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from conftest import SCRIPTS, run_script
 from docs.pages import ROOT
 
-IGNORED = {".git", ".venv", "outputs", ".cache", "__pycache__", ".pytest_cache", ".ruff_cache"}
+IGNORED = {".git", ".venv", "outputs", "site", ".cache", "__pycache__"}
+IGNORED |= {".pytest_cache", ".ruff_cache", ".hypothesis"}
 
 
 def name_of(script) -> str:
