@@ -64,7 +64,9 @@ def load(args) -> tuple:
 
     drop = [name.strip() for name in args.drop.split(",") if name.strip()]
     if args.train:
-        train, test, target = read_table(args.train), read_table(args.test), args.target
+        train = read_table(args.train)
+        test = read_table(args.test)
+        target = args.target
     else:
         bank, target = read_bank(args.data_dir), "y"
         cut_at = len(bank) * 2 // 3

@@ -223,7 +223,10 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
     check_request(train.frame, test.frame, target, drop)
     found = train.remarks + test.remarks + compare_names(train.frame, test.frame, target)
     marks = train.decimal_mark(), test.decimal_mark()
-    features, bins, texts, taken_for = [], {}, [], {}
+    features = []
+    bins = {}
+    texts = []
+    taken_for = {}
     prints = [np.zeros(len(table.frame), np.uint64) for table in (train, test)]
     for name in train.frame.columns.intersection(test.frame.columns, sort=False):
         if name == target or name in drop:

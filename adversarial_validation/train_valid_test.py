@@ -95,7 +95,9 @@ def choose_among_equals(repeats: int, random: np.random.Generator) -> list:
     table = []
     for rows in SIZES:
         for count in SETTINGS:
-            best, untouched, reused = [], [], []
+            best = []
+            untouched = []
+            reused = []
             for _ in range(repeats):
                 valid, test, fourth = random.binomial(rows, 0.5, (3, count)) / rows - 0.5
                 best.append(valid.max())

@@ -110,7 +110,7 @@ def equal_batches(x, is_test, random: np.random.Generator, half: int = 32):
 def import_keras():
     """Keras, without the notices that TensorFlow writes to stderr while it is loaded."""
     stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         import keras

@@ -67,7 +67,9 @@ def fetch(name: str, data_dir=None) -> Path:
         raise KeyError(
             f"{name}: not in data/registry.json; python data/download.py --list shows the names"
         )
-    entry, folder, tried = entries[name], data_directory(data_dir), []
+    entry = entries[name]
+    folder = data_directory(data_dir)
+    tried = []
     local = find_local(entry, folder, tried)
     if local is None:
         local = download(name, entry, folder, tried)

@@ -103,7 +103,9 @@ def standing_alone(path: str, names: list[str]) -> str:
             needed.add(name)
             if not isinstance(parts[name], ast.Import | ast.ImportFrom):
                 waiting += used(cut(path, name))
-    imports, text, seen = [], "", []
+    imports = []
+    text = ""
+    seen = []
     for name in [name for name in parts if name in needed]:
         node = parts[name]
         if isinstance(node, ast.Import | ast.ImportFrom):

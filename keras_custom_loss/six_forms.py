@@ -16,7 +16,9 @@ from keras import ops
 from losses import pass_through
 
 WEIGHT = 0.05  # of mean(h²) in the objective
-INPUTS, CODE, CLASSES = 20, 8, 4
+INPUTS = 20
+CODE = 8
+CLASSES = 4
 
 
 def cross_entropy(y_true, y_pred):

@@ -22,7 +22,10 @@ from keras_tools import encoded, load_keras
 from real_data import load_corpus, load_digits, load_topics
 
 CLASSES = 10  # kinds of insurance, and digits
-WORDS, WORD_SIZE, ENCODE_SIZE = 10000, 128, 64  # vocabulary, word vectors, LSTM: the post's
+# vocabulary, word vectors, LSTM: the post's
+WORDS = 10000
+WORD_SIZE = 128
+ENCODE_SIZE = 64
 FEATURES = 32  # size of x in the post's center loss
 SHOWN = int(sys.stdout.isatty())  # Keras's progress bar, with the losses and the accuracy
 LINES = (  # what is said of each loss, from the metrics

@@ -67,11 +67,9 @@ def one_wrong_models(
     question_in = keras.Input((question_length,), dtype="int32")
     right_in = keras.Input((answer_length,), dtype="int32")
     wrong_in = keras.Input((answer_length,), dtype="int32")
-    question, right, wrong = (
-        question_code(question_in),
-        answer_code(right_in),
-        answer_code(wrong_in),
-    )
+    question = question_code(question_in)
+    right = answer_code(right_in)
+    wrong = answer_code(wrong_in)
     loss = triplet_loss(cosine(question, right), cosine(question, wrong), margin)
     model = compiled([question_in, right_in, wrong_in], loss)
     return model, keras.Model(question_in, question), keras.Model(right_in, right)
@@ -107,7 +105,9 @@ def batch_models(
         term_size, use_bias=False, kernel_initializer=start, name="term_map"
     )
     forget = keras.layers.Dropout(0.5)  # else the map knows the training answers within an epoch
-    q, a, w = forget(question_terms), forget(right_terms), forget(wrong_terms)
+    q = forget(question_terms)
+    a = forget(right_terms)
+    w = forget(wrong_terms)
     q = q + 0.1 * term_map(q)  # 0.1: the map learns ten times more slowly than the rest
     wrong_cosines = ops.sum(unit(w) * ops.expand_dims(unit(q), 1), axis=-1)  # (N, W)
     term_loss = mean_of_active(triplet_loss(cosine(q, a), wrong_cosines, margin))

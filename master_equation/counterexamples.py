@@ -39,7 +39,10 @@ def broken(constrain, rng: np.random.Generator, size: int) -> dict:
 
 def check_broken(constrain, rng: np.random.Generator, size: int, draws: int) -> tuple:
     """What goes wrong without the constraint, and with a negative W. Metrics, and curves of one."""
-    drifts, kept, negative, lowest = [], [], [], []
+    drifts = []
+    kept = []
+    negative = []
+    lowest = []
     for _ in range(draws):
         made = broken(constrain, rng, size)
         from_1 = np.eye(size)[1]

@@ -21,7 +21,9 @@ class Writer:
     def __init__(self, rows: dict, constants: dict):
         self.rows = rows  # name of a species → its row, x[k]
         self.constants = constants
-        self.lines, self.free, self.buffers = [], [], 0
+        self.lines = []
+        self.free = []
+        self.buffers = 0
 
     def new(self) -> str:
         if self.free:

@@ -29,7 +29,10 @@ def mean_field(network: Network, times: np.ndarray) -> dict:
     if network.triggers:
         raise ValueError("the mean-field equation has no meaning for 'when' statements")
     times = np.asarray(times, dtype=float)
-    m, now, done, rows = np.array(network.initial, dtype=float), 0.0, 0, []
+    m = np.array(network.initial, dtype=float)
+    now = 0.0
+    done = 0
+    rows = []
     for moment, values in (*network.timed, (np.inf, {})):
         stop = int(np.searchsorted(times, moment, side="left"))
         marks = np.append(times[done:stop], min(moment, times[-1]))
@@ -109,7 +112,10 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
         )
     times, size = np.asarray(times, dtype=float), len(network.species)
     matrix = moment_matrix(network)
-    z, now, cache, rows = np.concatenate([network.initial, np.zeros(size * size), [1]]), 0.0, {}, {}
+    z = np.concatenate([network.initial, np.zeros(size * size), [1]])
+    now = 0.0
+    cache = {}
+    rows = {}
     for mark in sorted({*times, *(moment for moment, _ in network.timed if moment <= times[-1])}):
         key = float(f"{mark - now:.12g}")  # equal steps share one matrix exponential
         if key not in cache:
@@ -153,7 +159,9 @@ def leap_moments(network: Network, times: np.ndarray, tau: float, kind: str) -> 
     drift, unit = nu @ jacobian, np.eye(size)
     # share of a(y) that is taken at the end of the leap
     share = {"explicit": 0.0, "implicit": 1.0, "trapezoidal": 0.5}[kind]
-    m, c, now = np.array(network.initial, dtype=float), np.zeros((size, size)), 0.0
+    m = np.array(network.initial, dtype=float)
+    c = np.zeros((size, size))
+    now = 0.0
     means, covariances = [], []
     for mark in times:
         leaps = max(1, int(np.ceil((mark - now) / tau - 1e-9)))

@@ -268,8 +268,12 @@ class ModelReader:
     """Takes one statement after the other; `network()` is what they describe."""
 
     def __init__(self):
-        self.counts, self.constants, self.observables = {}, {}, {}
-        self.reactions, self.timed, self.triggers = [], [], []
+        self.counts = {}
+        self.constants = {}
+        self.observables = {}
+        self.reactions = []
+        self.timed = []
+        self.triggers = []
 
     def number(self, expression: str) -> float:
         """The value of an expression of parameters."""

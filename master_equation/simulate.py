@@ -36,7 +36,10 @@ COLORS = {
     "mean-field": "C5",
 }
 QUICK_TRAJECTORIES = 2000
-PATHS, PATH_STEPS, PATH_SECONDS = 5, 300_000, 10  # sample paths, and what they may cost
+# sample paths, and what they may cost
+PATHS = 5
+PATH_STEPS = 300_000
+PATH_SECONDS = 10
 MOST_FIGURES = 4  # outputs that are drawn; the tables hold all
 
 

@@ -131,7 +131,9 @@ def build(network: Network, limits: dict) -> StateSpace:
 
     new = np.full(states.shape[1], -1)
     new[reached] = np.arange(len(reached))
-    origins, arrivals, values = [], [], []
+    origins = []
+    arrivals = []
+    values = []
     leaks = np.zeros((len(nu), len(reached)))
     for r, target in enumerate(targets):
         rate, to = rates[r, reached], target[reached]
@@ -281,7 +283,10 @@ def solve(space: StateSpace, times: np.ndarray, method: str = "auto") -> tuple:
     its error. Raises ValueError."""
     times = np.asarray(times, dtype=float)
     method = choose_method(space, times[-1]) if method == "auto" else method
-    p, now, rows, done = space.start, 0.0, [], 0
+    p = space.start
+    now = 0.0
+    rows = []
+    done = 0
     for moment, values in (*space.network.timed, (np.inf, {})):
         stop = int(np.searchsorted(times, moment, side="left"))
         marks = np.append(times[done:stop], min(moment, times[-1]))
@@ -290,7 +295,9 @@ def solve(space: StateSpace, times: np.ndarray, method: str = "auto") -> tuple:
         else:
             part = advance(space, p, np.diff(marks, prepend=now), method)
         rows.extend(part[:-1])
-        p, now, done = part[-1], marks[-1], stop
+        p = part[-1]
+        now = marks[-1]
+        done = stop
         if done == len(times):
             break
         p = set_counts(space, p, values)

@@ -33,7 +33,9 @@ def plain_simulation(changes, propensities, start, times, rng) -> np.ndarray:
     changes: (R, S), what each reaction adds; propensities: counts (S,) → rates (R,);
     start: (S,); times increasing; rng: np.random.default_rng(seed).
     """
-    x, t, done = np.array(start), 0.0, 0
+    x = np.array(start)
+    t = 0.0
+    done = 0
     record = np.empty((len(times), len(x)))
     while True:
         a = propensities(x)
@@ -77,7 +79,9 @@ class Simulator:
         """(states at `times`: (T, S, n), number of events). Raises ValueError."""
         start = np.repeat(np.array(self.network.initial, dtype=float)[:, None], n, axis=1)
         records = np.empty((len(times), *start.shape))
-        now, done, events = 0.0, 0, 0
+        now = 0.0
+        done = 0
+        events = 0
         # the process forgets: it may be stopped at an event and go on from there
         for moment, values in (*self.network.timed, (np.inf, {})):
             stop = int(np.searchsorted(times, moment, side="left"))
@@ -85,7 +89,9 @@ class Simulator:
             marks = np.append(times[done:stop], last)
             part, count = self.segment(start, now, marks, rng, max_steps, deadline)
             records[done:stop] = part[:-1]
-            now, done, events = last, stop, events + count
+            now = last
+            done = stop
+            events = events + count
             if done == len(times):
                 break
             before = part[-1]
@@ -98,12 +104,18 @@ class Simulator:
         n, end = start.shape[1], len(times)
         records = np.empty((end, *start.shape))
         carried = np.array(self.carried)
-        x, t, low = start[self.carried], np.full(n, now), np.full(n, np.inf)
+        x = start[self.carried]
+        t = np.full(n, now)
+        low = np.full(n, np.inf)
         # each trajectory's place in the records, its next recording time and that time's number
-        lanes, target, pointer = np.arange(n), np.full(n, times[0]), np.zeros(n, dtype=int)
+        lanes = np.arange(n)
+        target = np.full(n, times[0])
+        pointer = np.zeros(n, dtype=int)
         u, w = np.empty((2, n)), np.empty((self.buffers, n))
         flag, inside = np.empty(n, bool), np.empty(n, bool)
-        rows, work, draws = list(x), list(w), list(u)
+        rows = list(x)
+        work = list(w)
+        draws = list(u)
         finished = events = steps = 0
         while True:
             rng.random(out=u)
@@ -127,12 +139,18 @@ class Simulator:
                     self.step(x, rows, draws, work, flag)
                     keep = np.flatnonzero(pointer < end)
                     x = np.ascontiguousarray(x[:, keep])
-                    t, target, low = t[keep], target[keep], low[keep]
+                    t = t[keep]
+                    target = target[keep]
+                    low = low[keep]
                     lanes, pointer = lanes[keep], pointer[keep]
-                    events, finished, m = events + len(keep), 0, len(keep)
+                    events = events + len(keep)
+                    finished = 0
+                    m = len(keep)
                     u, w = u[:, :m].copy(), w[:, :m].copy()
                     flag, inside = flag[:m].copy(), inside[:m].copy()
-                    rows, work, draws = list(x), list(w), list(u)
+                    rows = list(x)
+                    work = list(w)
+                    draws = list(u)
                     continue
             self.step(x, rows, draws, work, flag)
             events += len(t) - finished
@@ -278,7 +296,9 @@ def join_histograms(parts: list) -> tuple | None:
 
 def summarise(parts: list, n: int) -> dict:
     """Means, standard deviations, histograms and states of all chunks."""
-    mean, sd, histograms = {}, {}, {}
+    mean = {}
+    sd = {}
+    histograms = {}
     for name, shift in parts[0]["shift"].items():
         middle = sum(part["sum"][name] for part in parts) / n
         squares = 0.0

@@ -73,7 +73,9 @@ class Leaper:
     """Leaps that stay above zero, for one chunk of trajectories."""
 
     def __init__(self, network: Network, kind: str, rng):
-        self.network, self.share, self.rng = network, KINDS[kind], rng
+        self.network = network
+        self.share = KINDS[kind]
+        self.rng = rng
         self.halved = 0  # leaps of single trajectories that were halved
         self.short = 0  # calls of `leap` for them
 

@@ -473,7 +473,14 @@ def test_the_bias_claim_needs_an_advantage_that_shrinks(compare):
 
 # ---------------------------------------------------------------- other backends, bad input
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize("script", ["run", "experiments/gallery", "experiments/compare"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "run",
+        "experiments/gallery",
+        pytest.param("experiments/compare", marks=pytest.mark.thorough),
+    ],
+)
 def test_other_backends(backend, script, tmp_path):
     pytest.importorskip(backend)
     path = FOLDER / f"{script}.py"

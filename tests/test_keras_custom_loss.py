@@ -585,7 +585,15 @@ def test_answer_trains_once_and_refuses_a_question_without_a_known_word(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS[1:])
-@pytest.mark.parametrize("name", ["label_smoothing", "center", "idioms", "triplet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "label_smoothing",
+        "idioms",
+        pytest.param("center", marks=pytest.mark.thorough),
+        pytest.param("triplet", marks=pytest.mark.thorough),
+    ],
+)
 def test_scripts_run_on_other_backends(name, backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

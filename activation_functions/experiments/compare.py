@@ -163,7 +163,11 @@ def main(args):
     seeds = 2 if args.quick else args.seeds
     epochs = 1 if args.quick else args.epochs
     rows = 800 if args.quick else None
-    tables, baselines, differences, gained, lost = {}, {}, {}, {}, {}
+    tables = {}
+    baselines = {}
+    differences = {}
+    gained = {}
+    lost = {}
     for task, load in (("mnist", load_small_digits), ("adult", load_adult)):
         data = tuple(part[:rows] for part in load(args.full, args.data_dir))
         baselines[task] = float(np.bincount(data[3]).max() / len(data[3]))

@@ -167,7 +167,9 @@ def main(args):
         args.epochs = min(args.epochs, 3)
         args.es_steps = min(args.es_steps, 20)
         args.block_epochs = 1
-    accuracies, curves, saved = {}, {}, {}
+    accuracies = {}
+    curves = {}
+    saved = {}
     for method in args.methods:
         parameters, row, curve = train_and_watch(method, train, test, args)
         accuracies[method] = row

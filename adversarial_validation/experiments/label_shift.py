@@ -97,7 +97,9 @@ def bbse_class_weights(y, guess, guess_test, classes: int) -> np.ndarray:
 # ---------------------------------------------------------------- evaluation
 def run_case(task: dict, random: np.random.Generator) -> dict:
     """Validation − test accuracy with each set of weights, and how well BBSE finds its weights."""
-    x, y, y_test = task["x_train"], task["y_train"], task["y_test"]
+    x = task["x_train"]
+    y = task["y_train"]
+    y_test = task["y_test"]
     d, d_test = crossfit_discriminator(x, task["x_test"], random)
     guess, guess_test = out_of_fold(x, y, task["x_test"], random)
     classes = int(y.max()) + 1

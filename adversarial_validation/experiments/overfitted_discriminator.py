@@ -145,9 +145,13 @@ def plot_weights(exact: np.ndarray, found: dict, p_values: np.ndarray):
 def main(args):
     warnings.filterwarnings("ignore", category=ConvergenceWarning)  # over-fitting ends by max_iter
     random = np.random.default_rng(args.seed)
-    rows, runs, draws = args.rows, args.runs, args.draws
+    rows = args.rows
+    runs = args.runs
+    draws = args.draws
     if args.quick:
-        rows, runs, draws = 300, 40, 2
+        rows = 300
+        runs = 40
+        draws = 2
     table, shown = {}, ()
     with threadpool_limits(1):  # small problems: threads only get in the way
         for draw in range(draws):

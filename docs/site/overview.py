@@ -140,7 +140,9 @@ def claim_row(folder: str, wording: dict, runs: dict, page: str, language: str) 
 def all_claims(language: str, texts: dict[str, str]) -> str:
     say = words(language)
     titles = {post["number"]: post["title"] for row in pages.articles() for post in row["posts"]}
-    rows, numbers, verdicts = [], {}, {}
+    rows = []
+    numbers = {}
+    verdicts = {}
     for folder in pages.folders():
         runs = pages.recorded(folder)
         for wording in pages.claims(folder):

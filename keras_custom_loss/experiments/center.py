@@ -247,10 +247,15 @@ def judge(m: dict, weight: float) -> list:
 
 
 def main(args):
-    data, epochs, seeds, sweep = load_digits(args.data_dir), args.epochs, args.seeds, args.sweep
+    data = load_digits(args.data_dir)
+    epochs = args.epochs
+    seeds = args.seeds
+    sweep = args.sweep
     if args.quick:
         data = data[0][:600], data[1][:600], data[2][:300], data[3][:300]
-        epochs, seeds, sweep = 2, 1, sweep[:1]
+        epochs = 2
+        seeds = 1
+        sweep = sweep[:1]
     weights = sorted({0.0, args.weight, *sweep})
     compared = (0.0, args.weight)
     scores = {}

@@ -221,10 +221,14 @@ def judge(m: dict) -> list:
 
 def main(args):
     data = load_digits(args.data_dir, args.full)
-    epochs, seeds, watched = args.epochs, args.seeds, 1000
+    epochs = args.epochs
+    seeds = args.seeds
+    watched = 1000
     if args.quick:
         data = tuple(part[:1000] for part in data)
-        epochs, seeds, watched = min(epochs, 6), 1, 500
+        epochs = min(epochs, 6)
+        seeds = 1
+        watched = 500
     curves, predictions = {}, {}
     for name, epsilon in {"plain": 0.0, "smoothed": args.epsilon}.items():
         seen = tqdm(range(args.seed, args.seed + seeds), name, disable=None)

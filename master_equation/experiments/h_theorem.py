@@ -94,7 +94,9 @@ def relax(rates: np.ndarray, start: np.ndarray, times: np.ndarray) -> dict:
     """D, σ and the largest rise of D along the way from `start`."""
     rest, generator = stationary(rates), generator_of(rates)
     step = scipy.linalg.expm(generator * (times[1] - times[0]))
-    p, distances, productions = start, [], []
+    p = start
+    distances = []
+    productions = []
     for _ in times:
         distances.append(relative_entropy(p, rest))
         productions.append(entropy_production(rates, p))
@@ -109,7 +111,9 @@ def relax(rates: np.ndarray, start: np.ndarray, times: np.ndarray) -> dict:
 
 def free_energy_gap(rates: np.ndarray, start: np.ndarray) -> float:
     """dF/dt + σ at t = 1: zero with detailed balance, where F = Σ p (E + ln p) = D(p‖π) − ln Z."""
-    generator, rest, h = generator_of(rates), stationary(rates), 1e-4
+    generator = generator_of(rates)
+    rest = stationary(rates)
+    h = 1e-4
     p = scipy.linalg.expm(generator) @ start
     ahead = relative_entropy(scipy.linalg.expm(generator * h) @ p, rest)
     behind = relative_entropy(scipy.linalg.expm(generator * -h) @ p, rest)
@@ -122,7 +126,9 @@ def path_entropies(
 ) -> tuple:
     """(S of each simulated path on the ring, its weight, its net turns). Paths start by strata."""
     p_end = scipy.linalg.expm(generator_of(ring_rates(forward, backward)) * end) @ start
-    totals, weights, turns = [], [], []
+    totals = []
+    weights = []
+    turns = []
     for site in range(3):
         at_site = np.eye(3, dtype=int)[site]
         network = parse_network(RING.format(*at_site, k=forward, l=backward))
