@@ -59,6 +59,15 @@ COLOURS = {  # of the ways to validate, in all figures of this folder
 
 
 # ---------------------------------------------------------------- data
+def fonts_for_chinese(data_dir=None) -> list[str]:
+    """Families for matplotlib: its own, and one out of data/ that has the Chinese characters."""
+    from matplotlib import font_manager
+
+    font = fetch("noto-sans-sc", data_dir)
+    font_manager.fontManager.addfont(font)
+    return ["DejaVu Sans", font_manager.FontProperties(fname=font).get_name()]
+
+
 def standardise(x: np.ndarray) -> np.ndarray:
     """Mean 0, sd 1, clipped to 5 sd: a level that is hardly ever on must not shout."""
     return np.clip((x - x.mean(0)) / (x.std(0) + 1e-12), -5, 5)

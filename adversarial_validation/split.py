@@ -24,7 +24,7 @@ import numpy as np
 import scipy
 
 import cli
-from shifted_tasks import MACRO_COLUMNS, read_bank
+from shifted_tasks import MACRO_COLUMNS, fonts_for_chinese, read_bank
 from weights import (
     FIT_ROWS,
     area_under_curve,
@@ -193,8 +193,8 @@ def write_tables(tables: dict, out_dir: Path) -> None:
             path(name, ".part").unlink(missing_ok=True)
 
 
-def plot_scores(d_train, d_test, by_column: dict):
-    """Left: D on both tables; right: the columns that give the shift away."""
+def plot_scores(d_train, d_test, by_column: dict, family=None):
+    """Left: D on both tables; right: the columns that give the shift away, named in `family`."""
     figure, (left, right) = cli.subplots(1, 2, height=4)
     bins = np.linspace(0, 1, 41)
     for values, label, colour in ((d_train, "TRAIN", "C0"), (d_test, "TEST", "C3")):
@@ -204,7 +204,7 @@ def plot_scores(d_train, d_test, by_column: dict):
     top = list(by_column.items())[:10][::-1]
     names = [str(name)[:20] for name, _ in top]
     right.barh(range(len(top)), [auc - 0.5 for _, auc in top], left=0.5, color="C3")
-    right.set_yticks(range(len(top)), names)
+    right.set_yticks(range(len(top)), names, family=family)
     right.axvline(0.5, color="0.3", lw=1)
     right.set(xlabel="AUC of the column alone", title="What gives the shift away?", xlim=(0.45, 1))
     return figure
@@ -274,7 +274,8 @@ def main(args):
         "taken_for": table.taken_for,
         "rows": {name: len(cut["row"]) for name, cut in tables.items()},
     }
-    return metrics, [], {"split_scores": plot_scores(d_train, d_test, by_column)}
+    family = fonts_for_chinese(args.data_dir)
+    return metrics, [], {"split_scores": plot_scores(d_train, d_test, by_column, family)}
 
 
 if __name__ == "__main__":

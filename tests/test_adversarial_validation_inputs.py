@@ -489,3 +489,11 @@ def test_the_same_table_in_every_form_gives_the_same_auc(
     assert np.array_equal(found.x_train, right.x_train)
     assert np.array_equal(found.x_test, right.x_test)
     assert abs(auc_of(found) - auc_of(right)) < 1e-12
+
+
+def test_chinese_names_of_columns_are_drawn_as_words(tmp_path):
+    d = RANDOM(0).random(100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a character that its fonts lack
+        figure = split.plot_scores(d, d, {"年龄": 0.8, "city": 0.6}, split.fonts_for_chinese())
+        figure.savefig(tmp_path / "scores.png")
