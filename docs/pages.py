@@ -304,7 +304,7 @@ def claim_counts(language: str) -> None:
         parts = ", ".join(f"{number} {word}" for word, number in some.items())
         print(f"\nOf {total} claims that can be checked: {parts}.\n")
     else:
-        parts = "，".join(f"{number} 条{word}" for word, number in some.items())
+        parts = "；".join(f"{number} 条{word}" for word, number in some.items())
         print(f"\n可检验的论断共 {total} 条：{parts}。\n")
 
 
