@@ -7,13 +7,14 @@ Symbols: A + B − C → WordVectors.analogy, by cosine (eq. 9)
 Differs from the article: the three words of a question are left out of its answers.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font
-from variants import COLORS, train_variants
+from variants import COLORS, CORPUS, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors
 
@@ -33,7 +34,10 @@ LISTED = [
 
 
 def flags(parser):
+    parser.add_argument("corpus", **CORPUS)
     parser.add_argument("--vectors", type=Path, help="a vector file (else ours)")
+    seeds = "vectors trained from so many starts, of which the worst counts"
+    parser.add_argument("--seeds", type=cli.between(1, 100), default=1, help=seeds)
     parser.add_argument("--seed", **cli.SEED)
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
@@ -79,27 +83,39 @@ def plot_ranks(rows: list[dict], words: int, data_dir):
 
 
 def main(args):
-    if args.vectors:
-        arrays = load_vectors(args.vectors)
-    else:
-        arrays = train_variants(args, ["default"])["default"]
-    vectors = WordVectors(*arrays)
-    rows = ask(vectors)
-    for row in rows:
-        top = " ".join(row["top"]) or "unknown word"
-        print(f"  {row['question']} → {top}   ({row['expected']}: {row['rank']})", flush=True)
-    promised = [row["rank"] for row in rows if row["promised"] and row["rank"]]
-    first = sum(rank == 1 for rank in promised)
-    ten = sum(rank <= 10 for rank in promised)
-    metrics = {
-        "listed_analogies": rows,
-        "listed_first": first,
-        "listed_in_ten": ten,
-        "listed_asked": len(promised),
+    runs = []
+    for seed in range(args.seed, args.seed + args.seeds):
+        if args.vectors:
+            arrays = load_vectors(args.vectors)
+        else:
+            seeded = argparse.Namespace(**vars(args) | {"seed": seed})
+            arrays = train_variants(seeded, ["default"])["default"]
+        vectors = WordVectors(*arrays)
+        rows = ask(vectors)
+        for row in rows:
+            top = " ".join(row["top"]) or "unknown word"
+            print(f"  {row['question']} → {top}   ({row['expected']}: {row['rank']})", flush=True)
+        promised = [row["rank"] for row in rows if row["promised"] and row["rank"]]
+        runs.append(
+            {
+                "seed": seed,
+                "listed_analogies": rows,
+                "listed_first": sum(rank == 1 for rank in promised),
+                "listed_in_three": sum(rank <= 3 for rank in promised),
+                "listed_in_ten": sum(rank <= 10 for rank in promised),
+                "listed_asked": len(promised),
+            }
+        )
+    worst = min(runs, key=lambda run: (run["listed_first"], run["listed_in_ten"]))
+    metrics = worst | {"runs": runs}
+    of_six = sum(row["promised"] for row in worst["listed_analogies"])
+    measured = {
+        "first": worst["listed_first"],
+        "ten": worst["listed_in_ten"],
+        "asked": worst["listed_asked"],
     }
-    of_six = sum(row["promised"] for row in rows)
-    measured = {"first": first, "ten": ten, "asked": len(promised)}
-    claim = cli.claim("C7.8", measured, first == of_six if promised else None)
+    claim = cli.claim("C7.8", measured, measured["first"] == of_six if measured["asked"] else None)
+    rows = worst["listed_analogies"]
     figure = plot_ranks(rows, len(vectors.words), args.data_dir)
     return metrics, [claim], {"analogies_ranks": figure}
 

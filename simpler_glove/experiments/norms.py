@@ -2,6 +2,7 @@
 
 Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/archives/4677
 Run:     python simpler_glove/experiments/norms.py
+         python simpler_glove/experiments/norms.py big.txt.xz        (Chinese cut into words)
 Symbols: ‖v_w‖² → norms2 (eq. 24–29)   −log P(w) → surprisal (eq. 26)
          λ = min{x/x_max, 1}^α → truncated, (x/x_max)^α → not truncated (eq. 19)
 Differs from the article: function words are counted by their part of speech in the tagged corpus;
@@ -18,7 +19,7 @@ import scipy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font, word_classes
-from variants import COLORS, LABELS, train_variants
+from variants import COLORS, CORPUS, LABELS, train_variants
 
 FUNCTION = set("ucpwdrfmqykeo")  # 助 连 介 标点 副 代 方位 数 量 语气 …: the article's list has all
 STRICT = set("ucpw")  # 助词 连词 介词 标点: nobody would call these content
@@ -28,6 +29,7 @@ NAMED = ["，", "的", "在", "是", "而且", "经济", "银行", "足球", "�
 
 
 def flags(parser):
+    parser.add_argument("corpus", **CORPUS)
     top = "how many smallest norms are judged (the article shows 50)"
     parser.add_argument("--top", type=cli.between(1, 10**6), default=50, help=top)
     least = "only words seen so often are judged"

@@ -19,6 +19,8 @@ import cli
 
 
 def flags(parser):
+    corpus = "files or known corpora to train vectors on, as in train.py"
+    parser.add_argument("corpus", nargs="*", default=["peoples-daily-199801"], help=corpus)
     epochs = "of the network (the article: 100, best one shown)"
     parser.add_argument("--epochs", type=cli.between(1, 10**5), default=20, help=epochs)
     share = "of the reviews, for the test (the article: 5,000 of 21,000)"
