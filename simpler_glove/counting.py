@@ -218,39 +218,42 @@ class PairCounter:
         keys.sort()
         return count_runs(keys)
 
-    def merged(self) -> tuple[np.ndarray, np.ndarray]:
-        """(keys, counts) of all that was kept."""
+    def merged(self):
+        """(keys, counts) of all that was kept, in ascending pieces."""
         if not self.runs:
-            return self.counted()
+            keys, totals = self.counted()
+            del self.buffer
+            for first in range(0, len(keys), BLOCK):
+                yield keys[first : first + BLOCK], totals[first : first + BLOCK]
+            return
         self.spill()
         del self.buffer
         cuts = list(itertools.pairwise(np.cumsum([0, *self.runs])))
         all_keys, all_totals = self.run_keys.read(), self.run_totals.read()
         keys = [all_keys[first:last] for first, last in cuts]
         totals = [all_totals[first:last] for first, last in cuts]
-        return merge_runs(keys, totals, self.memory / 2)
+        yield from merge_runs(keys, totals, self.memory / 2)
 
     def matrix(self) -> csr_matrix:
         """The counts as a lower triangle, without pairs of a word with itself."""
-        keys, totals = self.merged()
-        own = self.base + np.arange(self.size, dtype=self.dtype)  # keys of a word with itself
-        self.table[own[: self.head_words]] = 0
-        if len(keys):
-            place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-            totals[place[keys[place] == own]] = 0
-        # rows before head_words lie in the table, the others in keys
-        found = np.flatnonzero(self.table).astype(self.dtype)
-        values = np.concatenate([self.table[found].astype(np.int32), totals])
-        head_starts = np.searchsorted(found, self.base[: self.head_words])
-        other_starts = np.searchsorted(keys, self.base[self.head_words :]) + len(found)
-        starts = np.concatenate([head_starts, other_starts, [len(values)]])
-        columns = np.concatenate([found, keys])
-        columns -= np.repeat(self.base, np.diff(starts))  # column = key − i(i+1)/2
-        columns = columns.astype(np.int32)
-        shape = (self.size, self.size)
-        pairs = csr_matrix((values, columns, starts), shape=shape, copy=False)
-        pairs.eliminate_zeros()
-        return pairs
+        found = np.flatnonzero(self.table)  # rows before head_words lie in the table
+        head = found.astype(self.dtype), self.table[found].astype(np.int32)
+        columns = [np.empty(0, np.int32)]
+        values = [np.empty(0, np.int32)]
+        lengths = np.zeros(self.size, np.int64)
+        for keys, totals in itertools.chain([head], self.merged()):
+            # row i holds the keys from i(i+1)/2 on, and column = key − i(i+1)/2
+            starts = np.searchsorted(keys, self.base)
+            row = np.repeat(np.arange(self.size, dtype=np.int32), np.diff(starts, append=len(keys)))
+            column = (keys - self.base[row]).astype(np.int32)
+            different = column < row
+            columns.append(column[different])
+            values.append(totals[different])
+            lengths += np.bincount(row[different], minlength=self.size)
+        columns = np.concatenate(columns)
+        values = np.concatenate(values)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return csr_matrix((values, columns, starts), shape=(self.size, self.size), copy=False)
 
 
 def count_runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -274,16 +277,13 @@ def run_starts(block: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
 
 
-def merge_runs(
-    keys: list[np.ndarray], totals: list[np.ndarray], memory: float
-) -> tuple[np.ndarray, np.ndarray]:
+def merge_runs(keys: list[np.ndarray], totals: list[np.ndarray], memory: float):
     """Merge sorted runs (maps of files) range by range of keys, each small enough for `memory`."""
     length = sum(map(len, keys))
     ranges = int(length * 64 / memory) + 1
     sample = np.sort(np.concatenate([run[:: max(1, len(run) // 4096)] for run in keys]))
     bounds = np.unique(sample[np.linspace(0, len(sample) - 1, ranges + 1).astype(int)[1:-1]])
     cuts = [np.concatenate([[0], np.searchsorted(run, bounds), [len(run)]]) for run in keys]
-    merged_keys, merged_totals = [], []
     for part in range(len(bounds) + 1):
         slices = [slice(cut[part], cut[part + 1]) for cut in cuts]
         block = np.concatenate([run[piece] for run, piece in zip(keys, slices, strict=True)])
@@ -293,6 +293,4 @@ def merge_runs(
         order = np.argsort(block)
         block = block[order]
         starts = run_starts(block)
-        merged_keys.append(block[starts])
-        merged_totals.append(np.add.reduceat(amounts[order], starts, dtype=np.int32))
-    return np.concatenate(merged_keys), np.concatenate(merged_totals)
+        yield block[starts], np.add.reduceat(amounts[order], starts, dtype=np.int32)

@@ -2,10 +2,11 @@
 
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 Symbols: v_i → target[i]   PMI(w_i, w_j) → targets (eq. 15)   λ_ij → weights (eq. 19)
-         x_ij → pairs (counting.py)   w0 → unseen_weight, λ → penalty (both ours)
+         x_ij → pairs (counting.py)   w0, q_i → w0, popularity of PairTargets (ours)
 Differs from the article: with all other vectors held fixed the loss is quadratic in one vector, so
 each word is a small least-squares problem; a few steps of conjugate gradients, word after word,
-replace AdaGrad on single pairs. w0 holds the pairs that never met near PMI 0 (0: his loss).
+replace AdaGrad on single pairs. And pairs that never met are held near PMI 0, the more firmly the
+oftener their words meet others; with unseen_weight 0 the loss is his.
 """
 
 import itertools
@@ -28,18 +29,20 @@ def solve_rows(
     targets: np.ndarray,
     own: np.ndarray,
     gram: np.ndarray,
-    unseen_weight: float,
+    unseen_weight: np.ndarray,
     penalty: float,
     steps: int,
 ) -> np.ndarray:
     """Conjugate gradients for a few words at once, the vectors of all others held fixed.
 
     Minimises over x = v_i, from x = start,
-        Σ_j λ_ij (⟨x, v_j⟩ − PMI_ij)² + w0 Σ_{j≠i} ⟨x, v_j⟩² + penalty |x|²,
+        Σ_j λ_ij (⟨x, v_j⟩ − PMI_ij)² + w0 q_i Σ_{j≠i} q_j ⟨x, v_j⟩² + penalty |x|²,
     that is, it solves, without ever forming the matrix,
-        (Σ_j λ_ij v_j v_jᵀ + w0 (VᵀV − v_i v_iᵀ) + penalty) x = Σ_j λ_ij PMI_ij v_j.
-    start, own (b, d): the vectors v_i; gathered (b, m, d): the v_j; weights, targets (b, m);
-    gram (d, d): VᵀV. Returns (b, d).
+        (Σ_j λ_ij v_j v_jᵀ + w0 q_i (Σ_j q_j v_j v_jᵀ − q_i v_i v_iᵀ) + penalty) x
+            = Σ_j λ_ij PMI_ij v_j.
+    start (b, d): the vectors v_i; gathered (b, m, d): the v_j; weights, targets (b, m);
+    own (b, d): √q_i v_i; gram (d, d): Σ_j q_j v_j v_jᵀ; unseen_weight (b, 1): w0 q_i.
+    Returns (b, d).
     """
 
     def unseen(x):
@@ -77,29 +80,45 @@ class PairTargets:
         x_max: float = 100,
         alpha: float = 0.75,
         truncate: bool = True,
+        power: float = 0.75,
     ):
-        """pairs (n, n): lower triangle of counts; counts (n,): of the words."""
+        """pairs (n, n): lower triangle of counts; counts (n,): of the words; power: see w0."""
         if not pairs.nnz:
             raise ValueError("no two different words meet within a window: nothing to fit")
-        self.lower = np.diff(pairs.indptr)  # a row of the full matrix begins with the triangle's
-        full = pairs + pairs.T.tocsr()
-        full.sort_indices()
-        self.indptr = full.indptr.astype(np.int64)
-        self.columns = full.indices
-        self.counts = full.data
-        self.full = np.diff(self.indptr)
-        self.records = len(self.counts)  # ordered pairs (i, j), i ≠ j
+        # a row of the full matrix is one of the triangle and one of its mirror image
+        self.triangle = pairs if pairs.has_sorted_indices else pairs.sorted_indices()
+        self.mirror = pairs.T.tocsr()
+        self.lower = np.diff(self.triangle.indptr)
+        self.full = self.lower + np.diff(self.mirror.indptr)
+        self.records = 2 * pairs.nnz  # ordered pairs (i, j), i ≠ j
         # tables over x = 0, 1, … : eq. 19 and ln x
-        x = np.arange(self.counts.max() + 1.0)
+        x = np.arange(pairs.data.max() + 1.0)
         x[0] = 1
         ratio = x / x_max
         self.weight_of = ((np.minimum(ratio, 1) if truncate else ratio) ** alpha).astype(np.float32)
         self.log_of = np.log(x).astype(np.float32)
         # PMI = ln x_ij − ln Σx − ln c_i − ln c_j + 2 ln Σc
         log_probability = np.log(counts) - np.log(counts.sum())
-        log_total = np.log(float(self.counts.sum(dtype=np.int64)))
+        log_total = np.log(2.0 * pairs.data.sum(dtype=np.int64))
         self.row_offset = (log_probability + log_total).astype(np.float32)
         self.column_offset = log_probability.astype(np.float32)
+        # a word's weight in all its pairs, Σ_j λ_ij, to a power; 1 on average
+        seen_weight = self.row_weights(self.triangle) + self.row_weights(self.mirror)
+        popularity = seen_weight**power
+        popularity /= popularity.mean()
+        self.popularity = popularity.astype(np.float32)
+        # w0 q_i q_j on every pair i ≠ j is in sum what the pairs that met weigh in sum
+        self.w0 = seen_weight.sum() / (popularity.sum() ** 2 - np.sum(popularity**2))
+
+    def row_weights(self, half: csr_matrix) -> np.ndarray:
+        """Σ_j λ_ij of every row i of the triangle or its mirror image, (n,)."""
+        sums = np.empty(half.shape[0])
+        for first in range(0, len(sums), ROWS_AT_ONCE):
+            ends = half.indptr[first : first + ROWS_AT_ONCE + 1]
+            weights = self.weight_of.take(half.data[ends[0] : ends[-1]])
+            running = np.append(0, np.cumsum(weights, dtype=float))
+            sums[first : first + ROWS_AT_ONCE] = np.diff(running[ends - ends[0]])
+        return sums
 
     def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """Rows with many pairs first, those of like length together: ~ROWS_AT_ONCE pairs each."""
@@ -115,13 +134,21 @@ class PairTargets:
         self, rows: np.ndarray, lengths: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(columns, weights, targets) of rows, each (rows, longest), padded with weight 0."""
-        place = self.indptr[rows, None] + np.arange(max(int(lengths[rows].max()), 1))
-        inside = place < (self.indptr[rows] + lengths[rows])[:, None]
-        np.minimum(place, self.records - 1, out=place)
-        columns = self.columns.take(place)
-        x = self.counts.take(place)
+        place = np.arange(max(int(lengths[rows].max()), 1))
+        lower = self.lower[rows, None]
+        in_triangle = place < lower
+        first = self.triangle.indptr[rows, None] + place
+        second = self.mirror.indptr[rows, None] + place - lower
+
+        def both(of_triangle, of_mirror):
+            some = of_mirror.take(second, mode="clip")
+            np.copyto(some, of_triangle.take(first, mode="clip"), where=in_triangle)
+            return some
+
+        columns = both(self.triangle.indices, self.mirror.indices)
+        x = both(self.triangle.data, self.mirror.data)
         weights = self.weight_of.take(x)
-        weights *= inside
+        weights *= place < lengths[rows, None]  # what pads a row weighs nothing
         offsets = self.column_offset.take(columns)
         return columns, weights, self.log_of.take(x) - self.row_offset[rows, None] - offsets
 
@@ -137,23 +164,27 @@ def sweep(
 ) -> None:
     """Improve every row of `target` in place, given `source` (the same array in shared mode).
 
-    Batches are solved two at a time from the same state and then written, so that one thread and
-    two give the same bytes.
+    unseen_weight: Σ w0 q_i q_j of all pairs, in units of Σ λ_ij of those that met. Batches are
+    solved two at a time from the same state and then written, so that one thread and two give the
+    same bytes.
     """
-    gram = source.T @ source
+    root = np.sqrt(data.popularity)[:, None]
+    firmness = np.float32(unseen_weight * data.w0) * data.popularity[:, None]  # w0 q_i
+    gram = (root * source).T @ (root * source)  # Σ_j q_j v_j v_jᵀ
 
     def work(rows):
         columns, weights, targets = data.read(rows, data.full)
         gathered = gather(source, columns)
-        start, own = target[rows], source[rows]
+        start, own = target[rows], root[rows] * source[rows]
         return solve_rows(
-            start, gathered, weights, targets, own, gram, unseen_weight, penalty, steps
+            start, gathered, weights, targets, own, gram, firmness[rows], penalty, steps
         )
 
     def write(batches, solved):
         rows, after = np.concatenate(batches), np.concatenate(solved)
         if source is target and unseen_weight:
-            np.add(gram, after.T @ after - target[rows].T @ target[rows], out=gram)
+            old, new = root[rows] * target[rows], root[rows] * after
+            np.add(gram, new.T @ new - old.T @ old, out=gram)
         target[rows] = after
 
     in_threads(threads, work, data.batches(data.full), 2, write)
@@ -162,7 +193,7 @@ def sweep(
 def objective(
     target: np.ndarray, source: np.ndarray, data: PairTargets, threads: int = 1
 ) -> tuple[float, float]:
-    """(the article's loss, the unseen term without w0), exact: ½ λ (…)² per record.
+    """(the article's loss, Σ q_i q_j ⟨v_i, v_j⟩² / 2 over all i ≠ j), exact, per record.
 
     The author's program prints the same mean.
     """
@@ -177,9 +208,10 @@ def objective(
 
     batches = [rows for rows in data.batches(lengths) if lengths[rows].any()]
     total = sum(in_threads(threads, work, batches, 16))
-    gram_target = target.T.astype(float) @ target
-    gram_source = source.T.astype(float) @ source
-    own = np.einsum("id,id->i", target, source, dtype=float)
+    q = data.popularity[:, None]
+    gram_target = (q * target).T.astype(float) @ target
+    gram_source = (q * source).T.astype(float) @ source
+    own = np.einsum("id,id->i", q * target, source, dtype=float)
     unseen = np.sum(gram_target * gram_source) - np.sum(own**2)
     return total * (2 if shared else 1) / 2 / data.records, float(unseen) / 2 / data.records
 
@@ -223,7 +255,7 @@ def fit(
     mode: str = "shared",
     sweeps: int = 4,
     steps: int = 3,
-    unseen_weight: float = 0.001,
+    unseen_weight: float = 3.0,
     penalty: float = 0.1,
     threads: int = 2,
     seed: int = 0,
@@ -234,8 +266,9 @@ def fit(
 
     pairs (n, n): lower triangle of counts (count_pairs); counts (n,): of the words; mode: shared
     (one vector per word, the article), concat or sum (centre and context vectors); steps: of
-    conjugate gradients a word; weighting: x_max, alpha, truncate of PairTargets. One thread and two
-    give the same bytes. Returns what run_sweeps returns, which takes `reporting`.
+    conjugate gradients a word; unseen_weight: see sweep; weighting: x_max, alpha, truncate, power
+    of PairTargets. One thread and two give the same bytes. Returns what run_sweeps returns, which
+    takes `reporting`.
     """
     data = PairTargets(pairs, counts, **(weighting or {}))
     rng = np.random.default_rng(seed)
@@ -285,7 +318,9 @@ def run_sweeps(
     Returns vectors (n, d) float32 (concat: 2d), centre, context, history [{sweep, cpu_s, wall_s,
     loss, unseen}], interrupted.
     """
-    history, finished, interrupted = [], None, False
+    history = []
+    finished = None
+    interrupted = False
     cpu, wall = time.process_time(), time.perf_counter()
     with threadpool_limits(1, user_api="blas"):
         try:

@@ -67,8 +67,8 @@ def flags(parser):
     model.add_argument(
         "--unseen-weight",
         type=cli.between(0, 1e9, float),
-        default=0.001,
-        help="weight of PMI 0, article: 0",
+        default=3.0,
+        help="of all pairs at PMI 0, beside that of those that met; article: 0",
     )
     model.add_argument(
         "--mode", choices=("shared", "concat", "sum"), default="shared", help="v, [v, v̂] or v + v̂"

@@ -1,12 +1,14 @@
 """The vectors that experiments compare: read where an earlier run left them, else trained now.
 
 default: ours; article: his loss to the letter; untruncated: the same without min{x/x_max, 1} of
-eq. 19; they belong to the People's Daily.
+eq. 19. They are trained on the People's Daily, or on the corpus that an experiment is given without
+the reviews on which sentiment.py tests them.
 """
 
 import time
+from pathlib import Path
 
-from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
+from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus, review_texts
 from least_squares import fit
 from vector_files import load_vectors, save_vectors
 
@@ -23,16 +25,25 @@ VARIANTS = {
 }
 
 
+CORPUS = {
+    "nargs": "*",
+    "default": [DEFAULT_CORPUS],
+    "help": "files or known corpora, as in train.py",
+}
+
+
 def train_variants(args, names: list[str]) -> dict[str, tuple]:
     """name → (words, vectors, counts, config) for names of VARIANTS.
 
-    args: out_dir, data_dir, quick and seed of a script. What is trained is left in out_dir; a
-    --quick run trains on the first lines of the corpus and leaves nothing.
+    args: corpus (else the default one), out_dir, data_dir, quick and seed of a script. What is
+    trained is left in out_dir; a --quick run trains on the first lines of the corpus and leaves
+    nothing.
     """
+    corpus = list(map(str, getattr(args, "corpus", [DEFAULT_CORPUS])))
     found, counted = {}, None
     for name in names:
-        wanted = settings(name, args.seed)
-        place = args.out_dir / ("vectors.npz" if name == "default" else f"vectors.{name}.npz")
+        wanted = settings(name, args.seed) | {"corpus": corpus}
+        place = args.out_dir / file_name(corpus, name, args.seed)
         if place.exists() and not args.quick:
             loaded = load_vectors(place)
             if all(loaded[3].get(key) == value for key, value in wanted.items()):
@@ -40,8 +51,7 @@ def train_variants(args, names: list[str]) -> dict[str, tuple]:
                 continue
         started = time.process_time()
         if counted is None:
-            limit = QUICK_DOCUMENTS if args.quick else None
-            counted = load_corpus(limit=limit, data_dir=args.data_dir)
+            counted = count_corpus(args, corpus)
         words, counts, pairs, _ = counted
         config = wanted | {"dim": 32 if args.quick else wanted["dim"]}
         weighting = {key: wanted[key] for key in ("x_max", "alpha", "truncate")}
@@ -55,7 +65,7 @@ def train_variants(args, names: list[str]) -> dict[str, tuple]:
         spent = time.process_time() - started
         part = ", first lines" if args.quick else ""
         print(
-            f"{name} vectors of {DEFAULT_CORPUS}{part}: trained {len(words):,} words in "
+            f"{name} vectors of {' '.join(corpus)}{part}: trained {len(words):,} words in "
             f"{spent:.0f} CPU s, {where}",
             flush=True,
         )
@@ -63,16 +73,31 @@ def train_variants(args, names: list[str]) -> dict[str, tuple]:
     return found
 
 
+def count_corpus(args, corpus: list[str]) -> tuple:
+    """What load_corpus returns: of the first lines in a --quick run, and without the reviews."""
+    limit = QUICK_DOCUMENTS if args.quick else None
+    reviews = frozenset() if corpus == [DEFAULT_CORPUS] else review_texts(args.data_dir)
+    options = {"limit": limit, "data_dir": args.data_dir, "leave_out": reviews}
+    return load_corpus(corpus, folder=args.out_dir, **options)
+
+
+def file_name(corpus: list[str], name: str, seed: int) -> str:
+    """vectors.npz is what train.py writes; other corpora, losses and seeds are in the name."""
+    parts = [] if corpus == [DEFAULT_CORPUS] else [Path(corpus[0]).name.split(".")[0]]
+    parts += [] if name == "default" else [name]
+    parts += [f"seed{seed}"] if seed and parts else []
+    return ".".join(["vectors", *parts, "npz"])
+
+
 def settings(name: str, seed: int) -> dict:
     """What the config of a variant's file must say."""
     return {
-        "corpus": [DEFAULT_CORPUS],
         "window": 10,
         "min_count": 5,
         "dim": 128,
         "mode": "shared",
         "solver": "least-squares",
-        "unseen_weight": 0.001,
+        "unseen_weight": 3.0,
         "truncate": True,
         "x_max": 100.0,
         "alpha": 0.75,

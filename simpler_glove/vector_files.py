@@ -168,7 +168,9 @@ def read_text(lines, dimension: int, first: int, note=None) -> tuple[list[bytes]
     """
     if not dimension:
         raise ValueError(f"line {first} is no word with its numbers: not a vector file")
-    words, rows, line = [], [], b""
+    words = []
+    rows = []
+    line = b""
     for number, line in enumerate(lines, first):
         text = line.rstrip(b" \t\r\n")
         fields = text.rsplit(b" ", dimension)
@@ -245,7 +247,9 @@ def usable(words: list, vectors: np.ndarray, place, note) -> list[int]:
     if not good.all():
         row = int(np.argmin(good))
         note(f"{place(row)}: a number of {words[row]} is not finite; {sum(~good)} words left out")
-    seen, keep, repeated = set(), [], []
+    seen = set()
+    keep = []
+    repeated = []
     for row, word in enumerate(words):
         if isinstance(word, bytes) or not good[row]:
             continue

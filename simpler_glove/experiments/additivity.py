@@ -136,7 +136,9 @@ def blocks_of_text(documents, vocabulary: list[str], length: int) -> np.ndarray:
     No run crosses a line.
     """
     index = {word: column for column, word in enumerate(vocabulary)}
-    rows, columns, total = [], [], 0
+    rows = []
+    columns = []
+    total = 0
     for tokens in documents:
         for start in range(0, len(tokens) - length + 1, length):
             run = tokens[start : start + length]
@@ -183,7 +185,9 @@ def rms(values: np.ndarray) -> float:
 
 def summarize(triples: dict) -> dict:
     """Numbers of the comparison in nats, beside those of saying 0 and of the counts' own noise."""
-    measured, predicted, link = triples["measured"], triples["predicted"], triples["link"]
+    measured = triples["measured"]
+    predicted = triples["predicted"]
+    link = triples["link"]
     departure = measured - predicted
     near, far = np.abs(link) < 0.1, np.abs(link) > np.log(2)
     return {
@@ -204,7 +208,9 @@ def summarize(triples: dict) -> dict:
 def plot_text(triples: dict):
     """Left: measured over predicted PMI; right: the departure over PMI(q1, q2), with quartiles."""
     figure, (left, right) = cli.subplots(1, 2, height=4)
-    predicted, measured, link = triples["predicted"], triples["measured"], triples["link"]
+    predicted = triples["predicted"]
+    measured = triples["measured"]
+    link = triples["link"]
     shown = left.hexbin(predicted, measured, gridsize=50, bins="log", cmap="Blues", mincnt=1)
     ends = np.percentile(np.r_[predicted, measured], [0.1, 99.9])
     left.plot(ends, ends, color="C1", label="the lemma")

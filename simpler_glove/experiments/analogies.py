@@ -7,13 +7,14 @@ Symbols: A + B − C → WordVectors.analogy, by cosine (eq. 9)
 Differs from the article: the three words of a question are left out of its answers.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font
-from variants import COLORS, train_variants
+from variants import COLORS, CORPUS, LABELS, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors
 
@@ -33,7 +34,10 @@ LISTED = [
 
 
 def flags(parser):
-    parser.add_argument("--vectors", type=Path, help="a vector file (else ours)")
+    parser.add_argument("corpus", **CORPUS)
+    parser.add_argument("--vectors", type=Path, help="a vector file (else both losses, trained)")
+    seeds = "vectors trained from so many starts, of which the worst counts"
+    parser.add_argument("--seeds", type=cli.between(1, 100), default=1, help=seeds)
     parser.add_argument("--seed", **cli.SEED)
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
@@ -53,55 +57,83 @@ def ask(vectors: WordVectors) -> list[dict]:
     return rows
 
 
-def plot_ranks(rows: list[dict], words: int, data_dir):
-    """The rank of each answer, on a line a question."""
+def count_ranks(rows: list[dict], seed: int) -> dict:
+    """How many of the promised answers come first, among three, among ten."""
+    promised = [row["rank"] for row in rows if row["promised"] and row["rank"]]
+    return {
+        "seed": seed,
+        "rows": rows,
+        "first": sum(rank == 1 for rank in promised),
+        "three": sum(rank <= 3 for rank in promised),
+        "ten": sum(rank <= 10 for rank in promised),
+        "asked": len(promised),
+    }
+
+
+def ask_all(args) -> dict[str, list[dict]]:
+    """Loss → the answers of each seed; of a file of vectors: its name → one."""
+    if args.vectors:
+        vectors = WordVectors(*load_vectors(args.vectors))
+        return {args.vectors.name: [count_ranks(ask(vectors), args.seed)]}
+    found = {"article": [], "default": []}
+    for seed in range(args.seed, args.seed + args.seeds):
+        seeded = argparse.Namespace(**vars(args) | {"seed": seed})
+        for loss, arrays in train_variants(seeded, list(found)).items():
+            found[loss].append(count_ranks(ask(WordVectors(*arrays)), seed))
+    return found
+
+
+# ---------------------------------------------------------------- what came out
+def plot_ranks(shown: dict[str, dict], data_dir):
+    """The rank of each answer, on a line a question, a colour a loss."""
     font = chinese_font(data_dir)
-    figure, axes = cli.subplots(height=3.8)
-    labels = [f"{row['question']} = {row['expected']}" for row in rows]
-    for place, row in enumerate(rows):
-        if row["rank"]:
-            axes.plot([1, row["rank"]], [place, place], color="0.8", zorder=0)
-            axes.plot(
-                row["rank"], place, "o", color=COLORS["default"] if row["promised"] else "0.5"
-            )
-            text = f"rank {row['rank']:,}"
-            axes.annotate(
-                text, (row["rank"], place), (8, 0), textcoords="offset points", va="center"
-            )
-        else:
-            axes.annotate("  a word is unknown here", (1, place), color="0.5", va="center")
-    axes.axvline(1, color="C1")
-    axes.set_yticks(range(len(rows)), labels, family=font)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    title = "blue: the article has it first (orange line); grey: it says itself that it is not"
-    axes.set(xscale="log", xlim=(0.8, 4 * words), xlabel="rank of the answer", title=title)
+    figure, axes = cli.subplots(height=4.2)
+    questions = next(iter(shown.values()))["rows"]
+    most = 10
+    for number, (loss, run) in enumerate(shown.items()):
+        color = COLORS.get(loss, "C0")
+        axes.plot([], [], "o", color=color, label=LABELS.get(loss, loss))
+        for place, row in enumerate(run["rows"]):
+            height = place + 0.3 * number - 0.15 * (len(shown) - 1)
+            if row["rank"]:
+                most = max(most, row["rank"])
+                axes.plot([1, row["rank"]], [height, height], color="0.85", zorder=0)
+                axes.plot(
+                    row["rank"], height, "o", color=color, alpha=1 if row["promised"] else 0.4
+                )
+                text = f"{row['rank']:,}"
+                point = row["rank"], height
+                axes.annotate(text, point, (7, 0), textcoords="offset points", va="center")
+            elif number == 0:
+                axes.annotate("  a word is unknown", (1, place), color="0.5", va="center")
+    labels = [f"{row['question']} = {row['expected']}" for row in questions]
+    axes.axvline(1, color="0.5", linewidth=1)
+    axes.set_yticks(range(len(questions)), labels, family=font)
+    axes.set_ylim(len(questions) - 0.4, -0.6)
+    axes.set(xscale="log", xlim=(0.8, 4 * most), xlabel="rank of the answer among all words")
+    axes.set_title("pale: the article says itself that another word comes first")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def main(args):
-    if args.vectors:
-        arrays = load_vectors(args.vectors)
-    else:
-        arrays = train_variants(args, ["default"])["default"]
-    vectors = WordVectors(*arrays)
-    rows = ask(vectors)
-    for row in rows:
-        top = " ".join(row["top"]) or "unknown word"
-        print(f"  {row['question']} → {top}   ({row['expected']}: {row['rank']})", flush=True)
-    promised = [row["rank"] for row in rows if row["promised"] and row["rank"]]
-    first = sum(rank == 1 for rank in promised)
-    ten = sum(rank <= 10 for rank in promised)
-    metrics = {
-        "listed_analogies": rows,
-        "listed_first": first,
-        "listed_in_ten": ten,
-        "listed_asked": len(promised),
+    found = ask_all(args)
+    for loss, runs in found.items():
+        print(f"{LABELS.get(loss, loss)}, seed {runs[0]['seed']}:")
+        for row in runs[0]["rows"]:
+            top = " ".join(row["top"]) or "unknown word"
+            print(f"  {row['question']} → {top}   ({row['expected']}: {row['rank']})", flush=True)
+    # of several seeds the worst one counts; the post's loss, where there are two
+    worst = {
+        loss: min(runs, key=lambda run: (run["first"], run["three"]))
+        for loss, runs in found.items()
     }
-    of_six = sum(row["promised"] for row in rows)
-    measured = {"first": first, "ten": ten, "asked": len(promised)}
-    claim = cli.claim("C7.8", measured, first == of_six if promised else None)
-    figure = plot_ranks(rows, len(vectors.words), args.data_dir)
-    return metrics, [claim], {"analogies_ranks": figure}
+    judged = worst.get("article") or next(iter(worst.values()))
+    measured = {key: judged[key] for key in ("first", "three", "asked")}
+    of_six = sum(row["promised"] for row in judged["rows"])
+    claim = cli.claim("C7.8", measured, judged["first"] == of_six if judged["asked"] else None)
+    metrics = {"worst": worst, "runs": found}
+    return metrics, [claim], {"analogies_ranks": plot_ranks(worst, args.data_dir)}
 
 
 if __name__ == "__main__":

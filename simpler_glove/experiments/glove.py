@@ -17,8 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
-from corpus import QUICK_DOCUMENTS, default_documents, load_corpus, word_classes
-from variants import COLORS, train_variants
+from corpus import default_documents, word_classes
+from variants import COLORS, CORPUS, count_corpus, train_variants
 from vectors import WordVectors
 
 STOP = set("ucpw")  # 助词 连词 介词 标点
@@ -26,6 +26,7 @@ CONTENT = set("nvast")  # nouns, verbs, adjectives, places, times
 
 
 def flags(parser):
+    parser.add_argument("corpus", **CORPUS)
     words = "most frequent words that GloVe is fitted to"
     parser.add_argument("--glove-words", type=cli.between(100, 10**5), default=3000, help=words)
     steps = "AdaGrad steps over the whole table"
@@ -206,8 +207,7 @@ def main(args):
     rng = np.random.default_rng(args.seed)
     classes = word_classes(args.data_dir)
     ours = train_variants(args, ["default"])["default"]
-    limit = QUICK_DOCUMENTS if args.quick else None
-    words, _, pairs, _ = load_corpus(limit=limit, data_dir=args.data_dir)
+    words, _, pairs, _ = count_corpus(args, args.corpus)
     size = min(args.glove_words, len(words), 1000 if args.quick else len(words))
     table = pairs[:size, :size].toarray().astype(np.float32)
     table += table.T

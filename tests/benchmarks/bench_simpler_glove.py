@@ -138,8 +138,7 @@ def summary(means: dict, author: dict | str) -> dict:
     """What the README quotes, under names without braces: ours by setting, gensim, the author's."""
     names = {
         "article": {"unseen_weight": 0},
-        "default": {"unseen_weight": 0.001},
-        "flat": {"unseen_weight": 0.05, "x_max": 10, "alpha": 0.25},
+        "default": {"unseen_weight": 3.0},
     }
     found = {}
     for name, options in names.items():
