@@ -149,6 +149,14 @@ def ranks_by_codes(pools: dict, codes: np.ndarray, asked: np.ndarray) -> dict:
     }
 
 
+def ranks_by_bm25(pools: dict, answers: list, language: str) -> dict:
+    """pool → ranks."""
+    scores = bm25_scores([row[0] for row in pools[""]], answers, language)
+    return {
+        pool: best_ranks(rows, lambda i, places: scores[i, places]) for pool, rows in pools.items()
+    }
+
+
 def scores_by_pool(ranks: dict) -> dict:
     """pool → ranks: as {pool and measure: mean}."""
     parts = {pool: averages(found) for pool, found in ranks.items()}

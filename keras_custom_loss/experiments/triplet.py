@@ -8,8 +8,8 @@ Symbols: q → question   A_right, A_wrong → right, wrong   m → margin
 Two networks of triplet_models.py are trained: "random", the post's, with one random wrong answer
 for each question, and "hard", ours, whose wrong answers are all right answers of the batch's other
 questions, and whose codes have the text's terms as a second part. "random" is watched for two
-epochs only, to see how soon its triplets teach nothing more; experiments/wrong_answers.py trains
-it until it stops, and compares the two.
+epochs only, which shows how soon its triplets teach nothing; it is not trained to its end, as
+experiments/wrong_answers.py does.
 Differs from the article: real questions and answers (InsuranceQA, in Chinese or English); the
 LSTM's outputs are pooled over time by their maximum instead of taking the last one.
 """
@@ -44,14 +44,11 @@ import numpy as np
 
 from answer_search import (
     AnswerSearch,
-    best_ranks,
     bm25_scores,
     chance_top1,
-    lead,
     make_pools,
     normalized,
-    ranks_by_codes,
-    scores_by_pool,
+    rank_scores,
 )
 from insurance_qa import QUESTION_LENGTH, Triplets
 from losses import pass_through
@@ -213,23 +210,31 @@ def plot_ranking(scores: dict):
 
 
 # ---------------------------------------------------------------- run
-def rank_all(search: AnswerSearch, pools: dict, language: str) -> dict:
-    """model → {pool: rank of the best right answer for each question}."""
+def rank_all(search: AnswerSearch, article: tuple, pools: dict, language: str) -> dict:
+    """model → {pool and score: value}; article: the models that train_random made."""
     questions = [row[0] for row in pools[""]]
+
+    def everywhere(score):
+        return {
+            f"{pool}{key}": value
+            for pool, rows in pools.items()
+            for key, value in rank_scores(rows, score).items()
+        }
+
+    def by_codes(codes, asked):
+        return everywhere(lambda i, places: codes[places] @ asked[i])
+
     bm25 = bm25_scores(questions, search.answers, language)
+    scores = {"BM25": everywhere(lambda i, places: bm25[i, places])}
+    codes = normalized(encoded(article[2], search.answer_ids))
+    asked = normalized(encoded(article[1], search.ids(questions, QUESTION_LENGTH)))
+    scores["random"] = by_codes(codes, asked)
+    scores["terms, untrained"] = by_codes(search.answer_terms, search.terms(questions))
     codes, asked = search.answer_codes(), search.question_codes(questions)
-    lstm, terms = slice(ENCODE_SIZE), slice(ENCODE_SIZE, None)
-    compared = {
-        "terms, untrained": (search.answer_terms, search.terms(questions)),
-        "hard": (codes[:, lstm], asked[:, lstm]),
-        "terms": (codes[:, terms], asked[:, terms]),
-        "hard + terms": (search.blend(codes), search.blend(asked)),
-    }
-    by_bm25 = {
-        pool: best_ranks(rows, lambda i, places: bm25[i, places]) for pool, rows in pools.items()
-    }
-    by_codes = {name: ranks_by_codes(pools, *pair) for name, pair in compared.items()}
-    return {"BM25": by_bm25, **by_codes}
+    scores["hard"] = by_codes(codes[:, :ENCODE_SIZE], asked[:, :ENCODE_SIZE])
+    scores["terms"] = by_codes(codes[:, ENCODE_SIZE:], asked[:, ENCODE_SIZE:])
+    scores["hard + terms"] = by_codes(search.blend(codes), search.blend(asked))
+    return scores
 
 
 def save_weights(path: Path, state: dict) -> None:
@@ -276,7 +281,7 @@ def main(args):
     name = f"answer_{args.language}{'_quick' * args.quick}.npz"
     save_weights(args.out_dir / name, search.state())
 
-    ranks = rank_all(search, pools, args.language)
+    scores = rank_all(search, article, pools, args.language)
     batch = validation_triplets(search, args.seed)
     by_hand, beyond, step = check_trained(article, batch, args.margin)
     metrics = {
@@ -292,16 +297,10 @@ def main(args):
         "inactive_triplets": beyond,
         "inactive_step": step,
     }
-    scores = {name: scores_by_pool(found) for name, found in ranks.items()}
     for name, found in scores.items():
         short = name.lower().replace(", ", "_").replace(" + ", "_")
         metrics |= {f"{short}_{key}": value for key, value in found.items()}
         print(f"{name}: top-1 {found['top1']:.3f}, mean reciprocal rank {found['mrr']:.3f}")
-    metrics["lead"] = {
-        pool: lead(ranks["hard + terms"][pool], ranks["BM25"][pool]) for pool in pools
-    }
-    for key, (ahead, low, high) in metrics["lead"][""].items():
-        print(f"hard + terms − BM25, {key}: {ahead:+.3f} (99 % interval {low:+.3f} … {high:+.3f})")
     with_chance = {"chance": {"top1": metrics["chance_top1"]}, **scores}
     figures = {
         "triplet_training": plot_training(metrics["watched"], args.margin),

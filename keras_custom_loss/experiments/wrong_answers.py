@@ -28,7 +28,8 @@ NETWORKS = ("post", "hard", "random")
 def flags(parser):
     size = cli.between(1, 1000)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="which")
-    parser.add_argument("--epochs", type=size, default=60, help="passes at most")
+    parser.add_argument("--epochs", type=size, default=60, help="passes at most, random answers")
+    parser.add_argument("--hard-epochs", type=size, default=20, help="passes at most, hard ones")
     parser.add_argument("--patience", type=size, default=5, help="passes without a better one")
     parser.add_argument("--seeds", type=size, default=3, help="networks of each kind")
     parser.add_argument("--seed", **cli.SEED)
@@ -49,12 +50,11 @@ import numpy as np
 
 from answer_search import (
     AnswerSearch,
-    best_ranks,
-    bm25_scores,
     draw_pool,
     lead,
     make_pools,
     normalized,
+    ranks_by_bm25,
     ranks_by_codes,
     scores_by_pool,
 )
@@ -218,21 +218,17 @@ def plot_learning(validation: dict, bm25: dict):
 
 
 # ---------------------------------------------------------------- run
-def rank_by_bm25(pools: dict, answers: list) -> dict:
-    """pool → ranks."""
-    scores = bm25_scores([row[0] for row in pools[""]], answers, "zh")
-    return {
-        pool: best_ranks(rows, lambda i, places: scores[i, places]) for pool, rows in pools.items()
-    }
+def train_all(args, seeds, most: dict, *data) -> tuple:
+    """(network → [pool → ranks, for each seed], network → [what Kept tells], seconds).
 
-
-def train_all(networks, seeds, setting: dict, out_dir: Path, *data) -> tuple:
-    """(network → [pool → ranks, for each seed], network → [what Kept tells], seconds)."""
+    most: network → passes at most.
+    """
     ranks, validation, seconds = {}, {}, 0.0
     for seed in seeds:
-        for name in networks:
-            path = out_dir / f"wrong_answers_{name}_{seed}.json"
-            limits = setting["epochs"], setting["patience"]
+        for name in args.networks:
+            path = args.out_dir / f"wrong_answers_{name}_{seed}.json"
+            limits = most[name], args.patience
+            setting = {"epochs": limits[0], "patience": limits[1], "quick": args.quick}
             found = once(path, setting, functools.partial(train, name, seed, *data, *limits))
             seconds += found["seconds"]
             for key, lists in found["ranks"].items():
@@ -248,19 +244,20 @@ def train_all(networks, seeds, setting: dict, out_dir: Path, *data) -> tuple:
 
 def main(args):
     slices = {"train": (600, 2), "valid": (100, 5), "test": (60, 20)} if args.quick else None
-    epochs, seeds = (1, 1) if args.quick else (args.epochs, args.seeds)
+    most = {"post": args.epochs, "hard": args.hard_epochs, "random": args.epochs}
+    seeds = args.seeds
+    if args.quick:
+        most = dict.fromkeys(most, 1)
+        seeds = 1
     splits, answers = load_corpus("zh", args.data_dir, slices)
     search = AnswerSearch(splits, answers, "zh")
     pools = make_pools(splits["test"], splits["train"], len(answers), 0)
     rows = splits["valid"][:1000]
     valid = {"": rows, "drawn_": draw_pool(rows, len(answers), np.random.default_rng(1))}
 
-    setting = {"epochs": epochs, "patience": args.patience, "quick": args.quick}
     numbers = range(args.seed, args.seed + seeds)
-    data = search, pools, valid
-    trained = train_all(args.networks, numbers, setting, args.out_dir, *data)
-    ranks, validation, seconds = trained
-    ranks["BM25"] = [rank_by_bm25(pools, answers)]
+    ranks, validation, seconds = train_all(args, numbers, most, search, pools, valid)
+    ranks["BM25"] = [ranks_by_bm25(pools, answers, "zh")]
     metrics = {
         "backend": keras.backend.backend(),
         "seeds": seeds,
@@ -275,7 +272,7 @@ def main(args):
     for pair, found in metrics["lead"].items():
         for key, (ahead, low, high) in found.items():
             print(f"{pair}, {key}: {ahead:+.3f} (99 % interval {low:+.3f} … {high:+.3f})")
-    learning = plot_learning(validation, scores_by_pool(rank_by_bm25(valid, answers)))
+    learning = plot_learning(validation, scores_by_pool(ranks_by_bm25(valid, answers, "zh")))
     return metrics, [], {"wrong_answers_learning": learning}
 
 
