@@ -1,7 +1,7 @@
 """Which answer does a question get? Scores and pools, BM25, and the trained network that searches.
 
 Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493 (the use of its second loss)
-Used by: train.py, experiments/triplet.py, answer.py
+Used by: train.py, answer.py, experiments/triplet.py and wrong_answers.py
 
 A code may hold two unit vectors: what the LSTM says of a text, then its terms.
 """
@@ -9,6 +9,7 @@ A code may hold two unit vectors: what the LSTM says of a text, then its terms.
 import bm25s
 import keras
 import numpy as np
+from scipy.stats import bootstrap
 from sklearn.feature_extraction.text import CountVectorizer
 
 from insurance_qa import (
@@ -60,15 +61,55 @@ def bm25_scores(questions: list, answers: list, language: str) -> np.ndarray:
     return np.stack([index.get_scores(terms(question)) for question in questions])
 
 
-def rank_scores(rows: list, score) -> dict:
-    """Top-1 and mean reciprocal rank of the best right answer among the wrong ones of its row; a
-    tie counts as lost. score(i, ids) → array: how well the answers fit question i."""
+def best_ranks(rows: list, score) -> np.ndarray:
+    """Rank of each question's best right answer among its wrong ones, 1 if it is before them all;
+    a tie counts as lost. score(i, ids) → array: how well the answers fit question i."""
     ranks = []
     for i, (_, right, wrong) in enumerate(rows):
         best = score(i, right).max()
         ranks.append(1 + np.sum(score(i, wrong) >= best))
-    ranks = np.array(ranks)
-    return {"top1": float((ranks == 1).mean()), "mrr": float((1 / ranks).mean())}
+    return np.array(ranks)
+
+
+MEASURES = {"top1": lambda ranks: ranks == 1, "mrr": lambda ranks: 1 / ranks}
+
+
+def averages(ranks: np.ndarray) -> dict:
+    """Top-1 and mean reciprocal rank."""
+    return {key: float(measure(ranks).mean()) for key, measure in MEASURES.items()}
+
+
+def rank_scores(rows: list, score) -> dict:
+    """Top-1 and mean reciprocal rank; score as of best_ranks."""
+    return averages(best_ranks(rows, score))
+
+
+def lead(ranks: np.ndarray, others: np.ndarray, confidence: float = 0.99) -> dict:
+    """By how much `ranks` are better than `others`: measure → [mean difference, low, high].
+
+    Both are ranks of the same questions, (n,), or (seeds, n), of which the mean over the seeds
+    counts. The interval is of a bootstrap over questions, and paired: a question that is hard for
+    one is mostly hard for the other.
+    """
+    found = {}
+    for key, measure in MEASURES.items():
+        ours, theirs = (np.atleast_2d(measure(each)).mean(axis=0) for each in (ranks, others))
+        drawn = bootstrap(
+            (ours, theirs),
+            mean_difference,
+            paired=True,
+            confidence_level=confidence,
+            method="percentile",
+            batch=500,
+            random_state=np.random.default_rng(0),
+        )
+        difference = mean_difference(ours, theirs, axis=0)
+        found[key] = [float(x) for x in (difference, *drawn.confidence_interval)]
+    return found
+
+
+def mean_difference(ours: np.ndarray, theirs: np.ndarray, axis: int):
+    return np.mean(ours - theirs, axis=axis)
 
 
 def chance_top1(rows: list) -> float:
@@ -98,6 +139,28 @@ def make_pools(rows: list, train_rows: list, answers: int, seed: int) -> dict:
     ]
     drawn = draw_pool(rows, answers, np.random.default_rng(seed))
     return {"": rows, "unseen_": unseen, "drawn_": drawn}
+
+
+def ranks_by_codes(pools: dict, codes: np.ndarray, asked: np.ndarray) -> dict:
+    """pool → ranks by the dot products of the answers' codes with those of the questions."""
+    return {
+        pool: best_ranks(rows, lambda i, places: codes[places] @ asked[i])
+        for pool, rows in pools.items()
+    }
+
+
+def ranks_by_bm25(pools: dict, answers: list, language: str) -> dict:
+    """pool → ranks."""
+    scores = bm25_scores([row[0] for row in pools[""]], answers, language)
+    return {
+        pool: best_ranks(rows, lambda i, places: scores[i, places]) for pool, rows in pools.items()
+    }
+
+
+def scores_by_pool(ranks: dict) -> dict:
+    """pool → ranks: as {pool and measure: mean}."""
+    parts = {pool: averages(found) for pool, found in ranks.items()}
+    return {f"{pool}{key}": value for pool, part in parts.items() for key, value in part.items()}
 
 
 def find_answers(code: np.ndarray, codes: np.ndarray, answers: list, top: int = 3) -> list:
@@ -153,7 +216,7 @@ class AnswerSearch:
         """Train on splits["train"], then choose the weight on splits["valid"].
 
         before_epoch(models, history): called before each epoch and after the last, history with
-        the loss of the epoch before, None at first.
+        the loss of the epoch before, None at first. Where it returns True, that is the last.
         """
         keras.utils.set_random_seed(seed)
         rows = self.splits["train"]
@@ -170,7 +233,12 @@ class AnswerSearch:
         self.build(margin, batches.all_right.shape[1], batches.wrongs)
         before_epoch(self.models, None)
         for _ in range(epochs):
-            before_epoch(self.models, self.models[0].fit(batches, verbose=0).history)
+            if before_epoch(self.models, self.models[0].fit(batches, verbose=0).history):
+                break
+        self.choose_weight()
+
+    def choose_weight(self) -> None:
+        """Of the term part, on splits["valid"]."""
         rows = self.splits["valid"][:500]
         asked = self.question_codes([row[0] for row in rows])
         self.weight = best_weight(rows, self.answer_codes(), asked, ENCODE_SIZE)

@@ -16,6 +16,7 @@ from answer_search import (
     blended,
     bm25_scores,
     chance_top1,
+    lead,
     make_pools,
     rank_scores,
 )
@@ -294,7 +295,7 @@ def test_backends_agree(backend, cases, tmp_path_factory):
 def scripts():
     """The experiments as modules."""
     pytest.importorskip("keras")
-    names = ("label_smoothing", "triplet", "center", "idioms")
+    names = ("label_smoothing", "triplet", "wrong_answers", "center", "idioms")
     loaded = {name: load(f"keras_custom_loss/experiments/{name}.py") for name in names}
     return types.SimpleNamespace(**loaded)
 
@@ -425,6 +426,58 @@ def test_tokens_and_ranks():
     found = rank_scores(rows, lambda i, ids: scores[i][np.array(ids)])
     # the tie with answer 0 is lost
     assert found == {"top1": 0.5, "mrr": pytest.approx((1 + 1 / 3) / 2)}
+
+
+def test_the_lead_is_a_paired_bootstrap_over_questions():
+    """Against a bootstrap spelled out; and narrow where both find the same questions hard."""
+    g = np.random.default_rng(0)
+    others = g.integers(1, 30, size=400)
+    ranks = np.where(g.random(400) < 0.1, np.maximum(1, others - 1), others)
+    found = lead(ranks, others)
+    for key, score in {"top1": lambda r: r == 1, "mrr": lambda r: 1 / r}.items():
+        difference = score(ranks) * 1.0 - score(others)
+        draws = g.integers(400, size=(20_000, 400))
+        low, high = np.quantile(difference[draws].mean(1), [0.005, 0.995])
+        assert found[key] == pytest.approx([difference.mean(), low, high], abs=2e-3)
+        assert found[key][2] - found[key][1] < 0.05  # unpaired: 0.1 and more
+    assert lead(others, others) == {"top1": [0, 0, 0], "mrr": [0, 0, 0]}
+
+
+def test_the_lead_of_several_seeds_is_that_of_their_mean():
+    seeds = np.array([[1, 1, 2, 4], [2, 1, 2, 1]])
+    other = np.array([[1, 2, 2, 2]])
+    found = lead(seeds, other)
+    assert found["top1"][0] == pytest.approx((0.5 + 1 + 0 + 0.5) / 4 - 0.25)
+    assert found["mrr"][0] == pytest.approx((0.75 + 1 + 0.5 + 0.625) / 4 - 2.5 / 4)
+
+
+def test_the_weights_of_the_best_epoch_are_kept(scripts):
+    """Four epochs, the second of which finds the right answer, and a patience of two."""
+    pools = {"": [("q", [0], [1])]}
+    kept = scripts.wrong_answers.Kept(pools, 2)
+    asked = np.array([[1.0, 0.0]])
+    good = np.array([[1.0, 0], [0, 1]])
+    stopped = []
+    for number, codes in enumerate([good[::-1], good, good[::-1], good[::-1]]):
+        kept.note(codes, asked, f"weights {number}")
+        stopped.append(kept.stopped)
+    assert stopped == [False, False, False, True]
+    assert kept.best == 1 and kept.weights == "weights 1"
+    assert [scores["top1"] for scores in kept.curve] == [0, 1, 0, 0]
+
+
+def test_what_is_trained_is_not_trained_again_but_for_another_setting(scripts, tmp_path):
+    path, calls = tmp_path / "part.json", []
+
+    def compute():
+        calls.append(0)
+        return {"ranks": np.array([1, 2])}
+
+    first = scripts.wrong_answers.once(path, {"epochs": 1}, compute)
+    assert first["ranks"] == [1, 2]
+    assert scripts.wrong_answers.once(path, {"epochs": 1}, compute) == first and len(calls) == 1
+    scripts.wrong_answers.once(path, {"epochs": 2}, compute)
+    assert len(calls) == 2
 
 
 def test_ids_and_the_known_part_of_a_text():
@@ -614,6 +667,11 @@ def test_recorded_runs_learned():
     assert triplets["hard_top1"] > max(5 * triplets["chance_top1"], triplets["random_top1"])
     for key in ("top1", "mrr"):
         assert triplets[f"hard_terms_{key}"] > triplets[f"bm25_{key}"]
+    low = {key: interval[1] for key, interval in runs["against_bm25"]["both_lead"].items()}
+    assert low["mrr"] > 0 and low["drawn_top1"] > 0 and low["drawn_mrr"] > 0
+    # the recorded weights are those of the default run
+    for key in ("top1", "mrr", "drawn_top1"):
+        assert runs["against_bm25"]["both"][key] == pytest.approx(triplets[f"hard_terms_{key}"])
     assert runs["idioms"]["largest_difference"] < 1e-6
     assert abs(runs["train"]["mixed_p_true"] - runs["train"]["best_p"]) < 0.02
     assert runs["train"]["triplet_top1"] > 4 * runs["train"]["chance_top1"]

@@ -7,7 +7,9 @@ Symbols: q → question   A_right, A_wrong → right, wrong   m → margin
          L = max(0, m + cos(q, A_wrong) − cos(q, A_right))
 Two networks of triplet_models.py are trained: "random", the post's, with one random wrong answer
 for each question, and "hard", ours, whose wrong answers are all right answers of the batch's other
-questions, and whose codes have the text's terms as a second part.
+questions, and whose codes have the text's terms as a second part. "random" is watched for two
+epochs only, which shows how soon its triplets teach nothing; it is not trained to its end, as
+experiments/wrong_answers.py does.
 Differs from the article: real questions and answers (InsuranceQA, in Chinese or English); the
 LSTM's outputs are pooled over time by their maximum instead of taking the last one.
 """
