@@ -136,7 +136,7 @@ def claims_of(args, metrics: dict) -> list:
     if args.model == "compact" and not args.samples:
         measured = {"whole_accuracy": whole, "low": low, "images": metrics["images_seen"]}
         claims.append(cli.claim("C1.1", measured, holds=low > 0.85))
-    if args.model == "article":
+    if args.model in ("article", "xception"):
         claims.append(cli.claim("C1.3", {"whole_accuracy": f"{whole:.4f}"}, holds=whole >= 0.85))
     else:
         claims.append(cli.claim("C1.3", {"whole_accuracy": "–"}, holds=None))
@@ -229,8 +229,10 @@ def main(args):
     from training import summary, train_network
 
     keras.utils.set_random_seed(args.seed)
-    train = train_article if args.model == "article" else train_network
-    run = train(args, samples)
+    if args.model == "article":
+        run = train_article(args, samples)
+    else:  # the post's network gets images of the post's size
+        run = train_network(args, samples, ARTICLE_SIZE if args.model == "xception" else None)
 
     finished = args.out_dir / f"{args.model}.keras"
     save_model(run.model, finished, run.facts)

@@ -187,9 +187,9 @@ def facts_of(options, model: str, classes: str, length: int, shape: tuple) -> di
     }
 
 
-def train_network(options, samples: Samples | None) -> Run:
+def train_network(options, samples: Samples | None, resize: tuple | None = None) -> Run:
     """Train a network of networks.py as the flags of train.py say, on a folder's samples or, for
-    None, on captchas drawn meanwhile."""
+    None, on captchas drawn meanwhile; resize: (height, width) to which images are brought."""
     if samples:
         targets = class_numbers(samples.labels, samples.classes)
         rows, held = split(len(targets), options.seed)
@@ -197,7 +197,7 @@ def train_network(options, samples: Samples | None) -> Run:
         source = KeptImages(*kept, options.batch_size, options.seed)
         test = (samples.images[held], targets[held])
         validation = (test[0][:1000], test[1][:1000])
-        return train_on(options, source, samples.classes, validation, test)
+        return train_on(options, source, samples.classes, validation, test, resize)
 
     classes = string.ascii_letters if options.case_sensitive else string.ascii_lowercase
     drawn = {
@@ -210,20 +210,22 @@ def train_network(options, samples: Samples | None) -> Run:
     with BatchStream(drawn, workers, max(250, options.batch_size)) as stream:
         validation = stream.arrays(VALIDATION_START, min(1000, options.test_images))
         test = stream.arrays(TEST_START, options.test_images)
-        per_epoch = min(10_000, options.images)
+        per_epoch = min(5_000 if resize else 10_000, options.images)
         limit = None if options.minutes else options.images
         source = DrawnImages(stream, options.batch_size, per_epoch, limit)
-        return train_on(options, source, classes, validation, test)
+        return train_on(options, source, classes, validation, test, resize)
 
 
-def train_on(options, source, classes: str, validation: tuple, test: tuple) -> Run:
+def train_on(options, source, classes: str, validation: tuple, test: tuple, resize=None) -> Run:
     """Build or resume the network, train it on `source`, and read the test images."""
     shape = validation[0].shape[1:]
     length = validation[1].shape[1]
     facts = facts_of(options, options.model, classes, length, shape)
+    if resize:
+        facts["resize"] = list(resize)
     peak = options.learning_rate or (PEAK_RATE if options.model == "compact" else 1e-3)
     schedule = None
-    if options.model == "compact":
+    if options.model in ("compact", "xception"):
         schedule = functools.partial(one_cycle, peak=peak)
     if options.bfloat16:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -235,7 +237,7 @@ def train_on(options, source, classes: str, validation: tuple, test: tuple) -> R
     else:
         dropout = 0.2 if isinstance(source, KeptImages) else 0.0  # drawn images come only once
         imagenet = options.weights if options.weights == "imagenet" else None
-        model = build_model(options.model, shape, length, len(classes), imagenet, dropout)
+        model = build_model(options.model, shape, length, len(classes), imagenet, dropout, resize)
         if options.weights and not imagenet:
             load_weights(model, options.weights)
         compile_model(model, peak)
@@ -250,7 +252,7 @@ def train_on(options, source, classes: str, validation: tuple, test: tuple) -> R
 
     # the finished model: float32 everywhere, without Adam's memory
     keras.config.set_dtype_policy("float32")
-    finished = build_model(options.model, shape, length, len(classes))
+    finished = build_model(options.model, shape, length, len(classes), resize=resize)
     finished.set_weights(model.get_weights())
     facts = {**facts, "images": history[-1]["images"]}
     return Run(finished, facts, history, predict_classes(finished, test[0]), test[1])

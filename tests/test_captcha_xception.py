@@ -459,23 +459,109 @@ def test_fold_case():
     assert ablations.fold_case(np.arange(52)).tolist() == expected
 
 
-def test_claims_can_fail():
-    row = {"whole_accuracy": 0.5, "whole_accuracy_95": [0.48, 0.52], "letter_accuracy": 0.8}
-    better = {"whole_accuracy": 0.6, "whole_accuracy_95": [0.58, 0.62], "letter_accuracy": 0.9}
-    rows = {
-        "frozen": row,
-        "trainable": better,
-        "own_heads": better,
-        "cased_52_classes": row,
-        "shared_head": row,
+def run_of(whole, seed=0, count=1000):
+    """What run_variant returns of a run that reads `whole` of its test images."""
+    return {
+        "seed": seed,
+        "test_images": count,
+        "letter_accuracy": whole**0.25,
+        "whole_accuracy": whole,
+        "position_accuracy": [whole**0.25] * 4,
+        "history": [{"images": 64, "whole_accuracy": whole}],
+        "seconds": 1.0,
+        "spread": 0.0,
     }
-    claims = ablations.claims_of(rows, 0.0)
+
+
+def row_of(*wholes):
+    return ablations.pooled([run_of(whole, seed) for seed, whole in enumerate(wholes)])
+
+
+def test_pooled_counts_the_test_images_of_all_seeds():
+    row = row_of(0.5, 0.52, 0.6)
+    assert row["whole_accuracy"] == pytest.approx(1620 / 3000) and row["seconds"] == 3
+    assert row["whole_accuracy_95"] == reading.wilson_interval(1620, 3000)
+
+
+def test_mean_interval_is_students():
+    import scipy
+
+    gains = [0.011, 0.013, 0.008, 0.02]
+    expected = scipy.stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert ablations.mean_interval(gains) == pytest.approx(tuple(expected))
+    assert ablations.mean_interval([0.3]) == (-1, 1)  # one seed tells nothing
+
+
+@pytest.mark.parametrize(
+    ("apart", "sides"),
+    [
+        ([0.95, 0.96, 0.955], (1, 1)),  # two classes read better
+        ([0.85, 0.86, 0.855], (-1, -1)),  # one class does
+        ([0.90, 0.93, 0.89], (-1, 1)),  # the seeds do not tell
+        ([0.99], (-1, 1)),
+    ],
+)
+def test_case_is_judged_in_both_directions(apart, sides):
+    merged = row_of(*[0.9, 0.905, 0.91][: len(apart)])
+    measured, holds = ablations.case_gain(merged, row_of(*apart))
+    assert (np.sign(measured["low"]), np.sign(measured["high"])) == sides
+    assert holds == (sides == (1, 1)) and measured["seeds"] == len(apart)
+
+
+def test_claims_can_fail():
+    few, many = row_of(0.5), row_of(0.6)
+    rows = {"frozen": few, "trainable": many, "own_heads": many, "cased_52_classes": few}
+    claims = ablations.claims_of({**rows, "shared_head": few})
     assert {claim["id"]: claim["holds"] for claim in claims} == {
         "C1.4": True,
         "C1.5": False,
         "C1.6": False,
     }
-    assert ablations.claims_of({"ctc": row}, None) == []
+    assert ablations.claims_of({"ctc": few}) == []
+
+
+def test_labels_of_the_curves_keep_apart_and_in_order():
+    heights = [0.0, 0.93, 0.951, 0.94, 0.1, 0.95]
+    placed = ablations.spread_out(heights, gap=0.07)
+    order = np.argsort(heights)
+    assert (np.diff(placed[order]) > 0.069).all()
+    assert np.abs(placed - heights)[[0, 4]].max() < 1e-9  # those that stand alone do not move
+
+
+def test_a_learning_curve_ends_with_the_result_and_a_finished_run_is_kept(tmp_path, monkeypatch):
+    flags = ["--images", 160, "--every", 64, "--test-images", 20, "--batch-size", 32]
+    flags += ["--out-dir", tmp_path]
+    rows, _, _ = ablations.main(arguments(ablations, "--only", "ctc", *flags))
+    run = rows["ctc"]["runs"][0]
+    assert [point["images"] for point in run["history"]] == [64, 128, 160]
+    assert run["history"][-1]["whole_accuracy"] == run["whole_accuracy"]
+    asked = []
+
+    def fake(variant, args, seed, data, learned):
+        asked.append((variant, seed))
+        return run_of(0.5, seed)
+
+    monkeypatch.setattr(ablations, "run_variant", fake)
+    both = ["--only", "ctc", "shared_head", *flags, "--resume"]
+    again, _, _ = ablations.main(arguments(ablations, *both))
+    assert asked == [("shared_head", 0)] and again["ctc"] == rows["ctc"]
+    ablations.main(arguments(ablations, *both, "--seeds", 2))
+    assert asked[1:] == [("shared_head", 1), ("ctc", 1)]
+    with pytest.raises(ValueError, match="--resume.*160"):
+        ablations.main(arguments(ablations, *both, "--images", 192))
+
+
+def test_foils_are_trained_as_long_as_the_network_they_stand_beside():
+    """Every variant of the recorded run saw as many images as the default run of train.py."""
+    results = FOLDER / "results"
+    default = json.loads((results / "train.json").read_text(encoding="utf-8"))
+    for name in ("ablations.long", "ablations.case"):
+        rows = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))["metrics"]
+        for row in rows.values():
+            lengths = {run["history"][-1]["images"] for run in row["runs"]}
+            assert lengths == {default["metrics"]["images_seen"]}
+    seeds = [run["seed"] for run in rows["own_heads"]["runs"]]
+    assert seeds == [run["seed"] for run in rows["cased_52_classes"]["runs"]] == [0, 1, 2]
 
 
 # ---------------------------------------------------------------- training
@@ -521,6 +607,16 @@ def test_the_articles_run_from_samples_to_a_model_that_predict_reads(tmp_path, f
     model, facts = reading.load_model(tmp_path / "article.keras")
     assert facts["shape"] == [53, 129, 3] and facts["resize"] == [50, 120]
     assert reading.logits_of(model, np.zeros((1, 53, 129, 3), np.uint8)).shape[1] == 4
+
+
+@pytest.mark.slow
+def test_xception_is_trained_at_the_articles_size(tmp_path):
+    flags = ["--model", "xception", "--images", 64, "--batch-size", 32, "--test-images", 20]
+    _, claims, _ = train.main(arguments(train, *flags, "--out-dir", tmp_path))
+    assert claims[-1]["id"] == "C1.3" and claims[-1]["holds"] is False
+    model, facts = reading.load_model(tmp_path / "xception.keras")
+    assert facts["shape"] == [53, 129, 3] and facts["resize"] == [50, 120]
+    assert model.get_layer("block1_conv1").output.shape[1:3] == (24, 59)
 
 
 @pytest.mark.slow
