@@ -359,7 +359,7 @@ def plot_curves(rows: dict):
             textcoords=axes.get_yaxis_transform(),
             color=colour,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "relpos": (0, 0.5)},
         )
     longest = max(seen[-1] for _, _, seen, _ in curves)
     axes.set(xlabel="training images seen", ylabel="captchas wholly right, unseen")
