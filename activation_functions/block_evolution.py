@@ -83,7 +83,7 @@ def block_by_block(u1, u2, weights2, weights3, bias3, labels, order, rows, signs
         difference = cross_entropy(plus, labels) - cross_entropy(minus, labels)  # D_p
         parts.append(difference @ rows)
     back = tf.argsort(order)
-    estimate = signs * tf.gather(tf.concat(parts, 1), back, axis=1) / (2 * SIGMA * len(rows))
+    estimate = signs * tf.gather(tf.concat(parts, 1), back, axis=1) / (2 * SIGMA * rows.shape[0])
     return tf.where(up == down, 0.0, estimate)
 
 
