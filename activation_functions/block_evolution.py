@@ -103,7 +103,7 @@ def train_by_blocks(train: tuple, epochs: int, batch: int, seed: int, watch) -> 
     optimizer.build(model.trainable_variables)
     patterns = hadamard(BLOCK).astype("float32")
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)  # its loops are Python's own
     def step(x, y, order, rows, signs):
         labels = tf.one_hot(y, LAYERS[-1])
         with tf.GradientTape() as tape:

@@ -155,8 +155,11 @@ def plot_training(curves: dict, accuracies: dict):
 def save_weights(path, saved: dict) -> None:
     """An .npz of method_0 … method_5 for float_rounding.py --weights, in one move."""
     partial = path.with_name("linear_network.part.npz")
-    np.savez_compressed(partial, **saved)
-    os.replace(partial, path)
+    try:
+        np.savez_compressed(partial, **saved)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)  # what a full disk cut short
 
 
 # ---------------------------------------------------------------- the article's opening story
