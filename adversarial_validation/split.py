@@ -211,6 +211,22 @@ def plot_scores(d_train, d_test, by_column: dict, family=None):
 
 
 # ---------------------------------------------------------------- all of it
+def look(
+    d_train: np.ndarray, d_test: np.ndarray, weights: np.ndarray, columns: dict, table
+) -> dict:
+    """What `judge` decides on, of both tables."""
+    n, m = len(d_train), len(d_test)
+    return {
+        "auc": area_under_curve(d_train, d_test),
+        "auc_error": float(np.sqrt((n + m + 1) / (12 * n * m))),  # its sd where there is no shift
+        "ess": effective_sample_share(weights),
+        "rows": n,
+        "beyond": float(np.mean(d_test > d_train.max())),
+        "columns": columns,
+        "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
+    }
+
+
 def main(args):
     train, test, target, drop = load(args)
     from tables import prepare
@@ -228,17 +244,8 @@ def main(args):
     d_train, d_test = crossfit_discriminator(table.x_train, table.x_test, random, kind=kind)
     columns = column_shift(table.bins, random)
     weights = cap_weights(d_train / (1 - d_train))
-    n, m = len(d_train), len(d_test)
-    seen = {
-        "auc": area_under_curve(d_train, d_test),
-        "auc_error": float(np.sqrt((n + m + 1) / (12 * n * m))),  # its sd where there is no shift
-        "p_value": p_value,
-        "ess": effective_sample_share(weights),
-        "rows": n,
-        "beyond": float(np.mean(d_test > d_train.max())),
-        "columns": columns,
-        "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
-    }
+    seen = look(d_train, d_test, weights, columns, table) | {"p_value": p_value}
+    n = len(d_train)
     verdict, advice = judge(seen)
     if verdict == "no_shift":
         weights = np.ones(n)
@@ -257,7 +264,7 @@ def main(args):
     by_column = {name: auc for name, (auc, _) in columns.items()}
     metrics = {
         "rows_train": n,
-        "rows_test": m,
+        "rows_test": len(d_test),
         "columns": len(columns),
         "auc": seen["auc"],
         "held_out_auc": held_out_auc,

@@ -10,12 +10,13 @@ of this tool's; where there are none in --out-dir, it is trained first.
 import os
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
 import cli
 from keras_tools import load_keras
-from real_data import load_corpus
+from real_data import QUICK_SLICES, load_corpus
 
 QUESTION = "租房保险包括什么?"
 
@@ -37,6 +38,11 @@ def language_of(question: str) -> str:
     raise ValueError(f"the question {question!r} has neither a Chinese character nor a letter")
 
 
+def weights_path(out_dir: Path, language: str, quick: bool) -> Path:
+    """Where the weights of the network lie that experiments/triplet.py and this tool train."""
+    return out_dir / f"answer_{language}{'_quick' * quick}.npz"
+
+
 def restore(search, path) -> None:
     """Give the search the weights at `path`; ValueError where they are not those of such a run."""
     try:
@@ -55,16 +61,28 @@ def train(search, path, epochs: int, seed: int) -> None:
             print(f"training, since there is no {path.name}: loss {history['loss'][0]:.4f}")
 
     search.train(0.1, epochs, 256, seed, say)
+    save(search, path)
+
+
+def save(search, path) -> None:
+    """In one move, so that an interrupted run leaves the weights of the last."""
     partial = path.with_suffix(".part.npz")
     np.savez(partial, **search.state())
     os.replace(partial, path)
 
 
+def restore_or_train(search, args, language: str) -> None:
+    """The weights in --out-dir, else new ones, which are left there."""
+    path = weights_path(args.out_dir, language, args.quick)
+    if path.is_file():
+        restore(search, path)
+    else:
+        train(search, path, 1 if args.quick else args.epochs, args.seed)
+
+
 def main(args):
     language = language_of(args.question)
-    path = args.out_dir / f"answer_{language}{'_quick' * args.quick}.npz"
-    slices = {"train": (600, 2), "valid": (100, 1), "test": (60, 20)} if args.quick else None
-    splits, answers = load_corpus(language, args.data_dir, slices)
+    splits, answers = load_corpus(language, args.data_dir, QUICK_SLICES if args.quick else None)
     load_keras()
     from answer_search import AnswerSearch, find_answers
 
@@ -74,10 +92,7 @@ def main(args):
         raise ValueError(f"no word of the question {args.question!r} is in the vocabulary")
     if known < 0.5:
         print(f"only {known:.0%} of the question's words are known: the answers may miss it")
-    if path.is_file():
-        restore(search, path)
-    else:
-        train(search, path, 1 if args.quick else args.epochs, args.seed)
+    restore_or_train(search, args, language)
     code = search.blend(search.question_codes([args.question]))[0]
     found = find_answers(code, search.blend(search.answer_codes()), answers, args.answers)
     print(f"? {args.question}")

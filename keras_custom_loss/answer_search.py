@@ -108,6 +108,15 @@ def lead(ranks: np.ndarray, others: np.ndarray, confidence: float = 0.99) -> dic
     return found
 
 
+def leads(ranks: dict, others: dict) -> dict:
+    """`lead` in every pool; both are pool → ranks: {pool and measure: [mean difference, …]}."""
+    return {
+        f"{pool}{key}": values
+        for pool in ranks
+        for key, values in lead(ranks[pool], others[pool]).items()
+    }
+
+
 def mean_difference(ours: np.ndarray, theirs: np.ndarray, axis: int):
     return np.mean(ours - theirs, axis=axis)
 
@@ -251,6 +260,18 @@ class AnswerSearch:
 
     def answer_codes(self) -> np.ndarray:
         return encoded(self.models[2], self.answer_ids, self.answer_terms)
+
+    def ranks(self, pools: dict) -> dict:
+        """lstm, terms (one part of the codes alone) and both → pool → ranks."""
+        codes = self.answer_codes()
+        asked = self.question_codes([row[0] for row in pools[""]])
+        lstm = slice(ENCODE_SIZE)
+        terms = slice(ENCODE_SIZE, None)
+        return {
+            "lstm": ranks_by_codes(pools, codes[:, lstm], asked[:, lstm]),
+            "terms": ranks_by_codes(pools, codes[:, terms], asked[:, terms]),
+            "both": ranks_by_codes(pools, self.blend(codes), self.blend(asked)),
+        }
 
     def blend(self, codes: np.ndarray) -> np.ndarray:
         """Codes whose dot products are the mean of both parts' cosines, by weight."""

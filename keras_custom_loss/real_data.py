@@ -44,6 +44,10 @@ def whole_mnist(data_dir: Path | None) -> list:
 
 
 # ---------------------------------------------------------------- questions and answers
+# of a --quick run, as `slices` of load_corpus
+QUICK_SLICES = {"train": (600, 2), "valid": (100, 1), "test": (60, 20)}
+
+
 def read_insurance_qa(name: str, data_dir: Path | None = None) -> dict:
     """One of train, valid, test, answers as it comes: key → row."""
     return json.loads(gzip.decompress(fetch(f"insuranceqa-{name}", data_dir).read_bytes()))

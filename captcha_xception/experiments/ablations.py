@@ -195,8 +195,7 @@ def run_variant(variant: str, args, seed: int, data: tuple, learned: dict) -> di
     """Train on the first args.images images of a stream; what came out on the test images.
 
     The curve on the way is measured on the first 1,000 of them. data: (stream, test images, their
-    classes); learned: where the digit reader is kept between the
-    two variants that begin with it.
+    classes); learned: where the digit reader is kept between the two variants that begin with it.
     """
     stream, images, truth = data
     begun = time.perf_counter()

@@ -31,17 +31,9 @@ load_keras()
 import keras
 import numpy as np
 
-from answer import restore, train
-from answer_search import (
-    AnswerSearch,
-    lead,
-    make_pools,
-    ranks_by_bm25,
-    ranks_by_codes,
-    scores_by_pool,
-)
-from real_data import load_corpus
-from triplet_models import ENCODE_SIZE
+from answer import restore_or_train
+from answer_search import AnswerSearch, leads, make_pools, ranks_by_bm25, scores_by_pool
+from real_data import QUICK_SLICES, load_corpus
 
 TITLES = {
     "top1": "top-1, found by search",
@@ -49,26 +41,6 @@ TITLES = {
     "drawn_top1": "top-1, drawn at random",
     "drawn_mrr": "reciprocal rank, drawn at random",
 }
-
-
-def rank_parts(search: AnswerSearch, pools: dict) -> dict:
-    """part of the network → pool → ranks."""
-    codes, asked = search.answer_codes(), search.question_codes([row[0] for row in pools[""]])
-    lstm, terms = slice(ENCODE_SIZE), slice(ENCODE_SIZE, None)
-    return {
-        "lstm": ranks_by_codes(pools, codes[:, lstm], asked[:, lstm]),
-        "terms": ranks_by_codes(pools, codes[:, terms], asked[:, terms]),
-        "both": ranks_by_codes(pools, search.blend(codes), search.blend(asked)),
-    }
-
-
-def leads(ranks: dict, others: dict) -> dict:
-    """{pool and measure: [mean difference, low, high]}."""
-    return {
-        f"{pool}{key}": values
-        for pool in ranks
-        for key, values in lead(ranks[pool], others[pool]).items()
-    }
 
 
 def plot_leads(found: dict):
@@ -86,17 +58,13 @@ def plot_leads(found: dict):
 
 
 def main(args):
-    slices = {"train": (600, 2), "valid": (100, 1), "test": (60, 20)} if args.quick else None
+    slices = QUICK_SLICES if args.quick else None
     splits, answers = load_corpus(args.language, args.data_dir, slices)
     search = AnswerSearch(splits, answers, args.language)
-    path = args.out_dir / f"answer_{args.language}{'_quick' * args.quick}.npz"
-    if path.is_file():
-        restore(search, path)
-    else:
-        train(search, path, 1 if args.quick else args.epochs, args.seed)
+    restore_or_train(search, args, args.language)
     pools = make_pools(splits["test"], splits["train"], len(answers), args.seed)
     bm25 = ranks_by_bm25(pools, answers, args.language)
-    ranks = rank_parts(search, pools)
+    ranks = search.ranks(pools)
 
     metrics = {"backend": keras.backend.backend(), "test_questions": len(splits["test"])}
     metrics["bm25"] = scores_by_pool(bm25)

@@ -246,6 +246,16 @@ def judge(m: dict, weight: float) -> list:
     ]
 
 
+def spread_over_seeds(scores: dict) -> dict:
+    """scores: λ → name → a value a seed. Means and standard deviations, by name and λ."""
+    found = {}
+    for weight, by_name in scores.items():
+        for key, values in by_name.items():
+            found[f"{key}_{weight:g}"] = float(values.mean())
+            found[f"{key}_{weight:g}_sd"] = float(values.std())
+    return found
+
+
 def main(args):
     data = load_digits(args.data_dir)
     epochs = args.epochs
@@ -281,10 +291,7 @@ def main(args):
     for weight in sorted({*compared, min(weights[1:])}):  # in the plane: the picture all know
         flat, *panels[weight] = measure(data, weight, epochs, args.seed, 2)
         metrics |= {f"plane_{key}_{weight:g}": value for key, value in flat.items()}
-    for weight in weights:
-        for key, values in scores[weight].items():
-            metrics[f"{key}_{weight:g}"] = float(values.mean())
-            metrics[f"{key}_{weight:g}_sd"] = float(values.std())
+    metrics |= spread_over_seeds(scores)
     plain, pulled = scores[0.0], scores[args.weight]
     gained = pulled["accuracy"].mean() - plain["accuracy"].mean()
     metrics |= {

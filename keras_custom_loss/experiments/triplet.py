@@ -34,7 +34,6 @@ def flags(parser):
 
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
-import os
 
 from keras_tools import encoded, load_keras
 
@@ -42,18 +41,20 @@ load_keras()
 import keras
 import numpy as np
 
+from answer import save, weights_path
 from answer_search import (
     AnswerSearch,
-    bm25_scores,
     chance_top1,
     make_pools,
     normalized,
-    rank_scores,
+    ranks_by_bm25,
+    ranks_by_codes,
+    scores_by_pool,
 )
 from insurance_qa import QUESTION_LENGTH, Triplets
 from losses import pass_through
-from real_data import load_corpus
-from triplet_models import ENCODE_SIZE, one_wrong_models
+from real_data import QUICK_SLICES, load_corpus
+from triplet_models import one_wrong_models
 
 COLOURS = {
     "chance": "0.7",
@@ -213,35 +214,18 @@ def plot_ranking(scores: dict):
 def rank_all(search: AnswerSearch, article: tuple, pools: dict, language: str) -> dict:
     """model → {pool and score: value}; article: the models that train_random made."""
     questions = [row[0] for row in pools[""]]
-
-    def everywhere(score):
-        return {
-            f"{pool}{key}": value
-            for pool, rows in pools.items()
-            for key, value in rank_scores(rows, score).items()
-        }
-
-    def by_codes(codes, asked):
-        return everywhere(lambda i, places: codes[places] @ asked[i])
-
-    bm25 = bm25_scores(questions, search.answers, language)
-    scores = {"BM25": everywhere(lambda i, places: bm25[i, places])}
     codes = normalized(encoded(article[2], search.answer_ids))
     asked = normalized(encoded(article[1], search.ids(questions, QUESTION_LENGTH)))
-    scores["random"] = by_codes(codes, asked)
-    scores["terms, untrained"] = by_codes(search.answer_terms, search.terms(questions))
-    codes, asked = search.answer_codes(), search.question_codes(questions)
-    scores["hard"] = by_codes(codes[:, :ENCODE_SIZE], asked[:, :ENCODE_SIZE])
-    scores["terms"] = by_codes(codes[:, ENCODE_SIZE:], asked[:, ENCODE_SIZE:])
-    scores["hard + terms"] = by_codes(search.blend(codes), search.blend(asked))
-    return scores
-
-
-def save_weights(path: Path, state: dict) -> None:
-    """In one move, so that an interrupted run leaves the weights of the last."""
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, **state)
-    os.replace(partial, path)
+    hard = search.ranks(pools)
+    ranks = {
+        "BM25": ranks_by_bm25(pools, search.answers, language),
+        "random": ranks_by_codes(pools, codes, asked),
+        "terms, untrained": ranks_by_codes(pools, search.answer_terms, search.terms(questions)),
+        "hard": hard["lstm"],
+        "terms": hard["terms"],
+        "hard + terms": hard["both"],
+    }
+    return {name: scores_by_pool(found) for name, found in ranks.items()}
 
 
 def judge(m: dict) -> list:
@@ -265,7 +249,7 @@ def judge(m: dict) -> list:
 
 
 def main(args):
-    slices = {"train": (600, 2), "valid": (100, 1), "test": (60, 20)} if args.quick else None
+    slices = QUICK_SLICES if args.quick else None
     splits, answers = load_corpus(args.language, args.data_dir, slices)
     search = AnswerSearch(splits, answers, args.language, args.term_size)
     pools = make_pools(splits["test"], splits["train"], len(answers), args.seed)
@@ -278,8 +262,7 @@ def main(args):
     both = [search.answer_ids, search.answer_terms]
     watches["hard"] = Watch("hard", search, args.margin, both)
     search.train(args.margin, min(args.epochs, most), *setting, watches["hard"])
-    name = f"answer_{args.language}{'_quick' * args.quick}.npz"
-    save_weights(args.out_dir / name, search.state())
+    save(search, weights_path(args.out_dir, args.language, args.quick))
 
     scores = rank_all(search, article, pools, args.language)
     batch = validation_triplets(search, args.seed)

@@ -51,7 +51,7 @@ import numpy as np
 from answer_search import (
     AnswerSearch,
     draw_pool,
-    lead,
+    leads,
     make_pools,
     normalized,
     ranks_by_bm25,
@@ -126,12 +126,12 @@ def train_one_wrong(build, ids, batch_size: int, search, pools, kept, epochs, se
 
 def train_hard(search: AnswerSearch, pools: dict, lstm: Kept, terms: Kept, epochs, seed) -> dict:
     """name → ranks of the test questions. The two parts share no weight: each its best epoch."""
-    parts = {"hard": slice(ENCODE_SIZE), "terms": slice(ENCODE_SIZE, None)}
+    parts = slice(ENCODE_SIZE), slice(ENCODE_SIZE, None)
 
     def note(models, _):
         codes, asked = search.answer_codes(), search.question_codes(lstm.questions)
         weights = {layer.name: layer.get_weights() for layer in models[0].layers}
-        for kept, part in zip((lstm, terms), parts.values(), strict=True):
+        for kept, part in zip((lstm, terms), parts, strict=True):
             kept.note(codes[:, part], asked[:, part], weights)
         return lstm.stopped and terms.stopped
 
@@ -140,10 +140,8 @@ def train_hard(search: AnswerSearch, pools: dict, lstm: Kept, terms: Kept, epoch
         kept = terms if layer.name == "term_map" else lstm
         layer.set_weights(kept.weights[layer.name])
     search.choose_weight()
-    codes, asked = search.answer_codes(), search.question_codes([row[0] for row in pools[""]])
-    ranks = {name: ranks_by_codes(pools, codes[:, p], asked[:, p]) for name, p in parts.items()}
-    both = ranks_by_codes(pools, search.blend(codes), search.blend(asked))
-    return ranks | {"hard + terms": both}
+    ranks = search.ranks(pools)
+    return {"hard": ranks["lstm"], "terms": ranks["terms"], "hard + terms": ranks["both"]}
 
 
 def train(name: str, seed: int, search, pools: dict, valid: dict, epochs, patience) -> dict:
@@ -186,12 +184,14 @@ def summarize(ranks: dict) -> dict:
             metrics[f"{short(name)}_{key}"] = float(np.mean(values))
             metrics[f"{short(name)}_{key}_sd"] = float(np.std(values))
     for ahead, behind in (pair for pair in LEADS if set(pair) <= set(ranks)):
-        found = {}
-        for pool in ranks[ahead][0]:
-            pair = [np.stack([seed[pool] for seed in ranks[name]]) for name in (ahead, behind)]
-            found |= {f"{pool}{key}": values for key, values in lead(*pair).items()}
+        found = leads(by_seed(ranks[ahead]), by_seed(ranks[behind]))
         metrics["lead"][f"{short(ahead)}_over_{short(behind)}"] = found
     return metrics
+
+
+def by_seed(seeds: list[dict]) -> dict:
+    """[pool → ranks (n,), for each seed] → pool → ranks (seeds, n)."""
+    return {pool: np.stack([ranks[pool] for ranks in seeds]) for pool in seeds[0]}
 
 
 def short(name: str) -> str:
@@ -223,7 +223,9 @@ def train_all(args, seeds, most: dict, *data) -> tuple:
 
     most: network → passes at most.
     """
-    ranks, validation, seconds = {}, {}, 0.0
+    ranks = {}
+    validation = {}
+    seconds = 0.0
     for seed in seeds:
         for name in args.networks:
             path = args.out_dir / f"wrong_answers_{name}_{seed}.json"
