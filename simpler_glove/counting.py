@@ -222,7 +222,6 @@ class PairCounter:
         """(keys, counts) of all that was kept, in ascending pieces."""
         if not self.runs:
             keys, totals = self.counted()
-            del self.buffer
             for first in range(0, len(keys), BLOCK):
                 yield keys[first : first + BLOCK], totals[first : first + BLOCK]
             return
@@ -238,8 +237,8 @@ class PairCounter:
         """The counts as a lower triangle, without pairs of a word with itself."""
         found = np.flatnonzero(self.table)  # rows before head_words lie in the table
         head = found.astype(self.dtype), self.table[found].astype(np.int32)
-        columns = [np.empty(0, np.int32)]
-        values = [np.empty(0, np.int32)]
+        columns = []
+        values = []
         lengths = np.zeros(self.size, np.int64)
         for keys, totals in itertools.chain([head], self.merged()):
             # row i holds the keys from i(i+1)/2 on, and column = key − i(i+1)/2

@@ -5,6 +5,7 @@ eq. 19. They are trained on the People's Daily, or on the corpus that an experim
 the reviews on which sentiment.py tests them.
 """
 
+import functools
 import time
 from pathlib import Path
 
@@ -32,15 +33,16 @@ CORPUS = {
 }
 
 
-def train_variants(args, names: list[str]) -> dict[str, tuple]:
+def train_variants(args, names: list[str], count=None) -> dict[str, tuple]:
     """name → (words, vectors, counts, config) for names of VARIANTS.
 
-    args: corpus (else the default one), out_dir, data_dir, quick and seed of a script. What is
-    trained is left in out_dir; a --quick run trains on the first lines of the corpus and leaves
-    nothing.
+    args: corpus (else the default one), out_dir, data_dir, quick and seed of a script; count: of
+    counter(args), for a caller that counts too or calls again. What is trained is left in out_dir;
+    a --quick run trains on the first lines of the corpus and leaves nothing.
     """
-    corpus = list(map(str, getattr(args, "corpus", [DEFAULT_CORPUS])))
-    found, counted = {}, None
+    corpus = corpus_of(args)
+    count = count or counter(args)
+    found = {}
     for name in names:
         wanted = settings(name, args.seed) | {"corpus": corpus}
         place = args.out_dir / file_name(corpus, name, args.seed)
@@ -50,16 +52,14 @@ def train_variants(args, names: list[str]) -> dict[str, tuple]:
                 found[name] = loaded
                 continue
         started = time.process_time()
-        if counted is None:
-            counted = count_corpus(args, corpus)
-        words, counts, pairs, _ = counted
+        words, counts, pairs, _ = count()
         config = wanted | {"dim": 32 if args.quick else wanted["dim"]}
         weighting = {key: wanted[key] for key in ("x_max", "alpha", "truncate")}
         options = {key: config[key] for key in ("dim", "mode", "unseen_weight", "seed")}
         vectors = fit(pairs, counts, **options, weighting=weighting, measure=False)["vectors"]
         where = "not kept"
         # never over the reader's own vectors.npz
-        if not args.quick and not (name == "default" and place.exists()):
+        if not args.quick and not (place.name == "vectors.npz" and place.exists()):
             save_vectors(place, words, vectors, counts, config)
             where = f"kept in {place}"
         spent = time.process_time() - started
@@ -73,12 +73,25 @@ def train_variants(args, names: list[str]) -> dict[str, tuple]:
     return found
 
 
-def count_corpus(args, corpus: list[str]) -> tuple:
-    """What load_corpus returns: of the first lines in a --quick run, and without the reviews."""
-    limit = QUICK_DOCUMENTS if args.quick else None
-    reviews = frozenset() if corpus == [DEFAULT_CORPUS] else review_texts(args.data_dir)
-    options = {"limit": limit, "data_dir": args.data_dir, "leave_out": reviews}
-    return load_corpus(corpus, folder=args.out_dir, **options)
+def corpus_of(args) -> list[str]:
+    return list(map(str, getattr(args, "corpus", [DEFAULT_CORPUS])))
+
+
+def counter(args):
+    """A function that counts the corpus when it is first called: what load_corpus returns.
+
+    In a --quick run of the first lines; of other corpora than the default one without the reviews.
+    """
+    corpus = corpus_of(args)
+
+    @functools.cache
+    def count() -> tuple:
+        limit = QUICK_DOCUMENTS if args.quick else None
+        reviews = frozenset() if corpus == [DEFAULT_CORPUS] else review_texts(args.data_dir)
+        options = {"limit": limit, "data_dir": args.data_dir, "leave_out": reviews}
+        return load_corpus(corpus, folder=args.out_dir, **options)
+
+    return count
 
 
 def file_name(corpus: list[str], name: str, seed: int) -> str:

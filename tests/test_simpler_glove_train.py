@@ -1,5 +1,6 @@
 """simpler_glove, first half: reading, counting, least squares, AdaGrad; against loops."""
 
+import argparse
 import bz2
 import gzip
 import json
@@ -684,3 +685,21 @@ def test_vectors_of_another_corpus_do_not_take_the_place_of_the_reader_s():
         variants.file_name(["folder/big.seg.txt.xz"], "article", 0),
     ]
     assert names[0] == "vectors.npz" and len(set(names)) == len(names)
+
+
+def test_a_corpus_is_counted_once_for_all_losses_and_seeds(monkeypatch, tmp_path, small):
+    calls = []
+    words, counts, pairs = small
+
+    def count_small(*_, **options):
+        calls.append(options)
+        return words, counts, pairs, 1
+
+    monkeypatch.setattr(variants, "load_corpus", count_small)
+    monkeypatch.setattr(variants, "fit", lambda *_, **__: {"vectors": np.ones((len(words), 2))})
+    settings = {"out_dir": tmp_path, "data_dir": None, "quick": True}
+    first = argparse.Namespace(seed=0, **settings)
+    count = variants.counter(first)
+    for args in (first, argparse.Namespace(seed=1, **settings)):
+        variants.train_variants(args, ["default", "article"], count)
+    assert count()[3] == 1 and len(calls) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font
-from variants import COLORS, CORPUS, LABELS, train_variants
+from variants import COLORS, CORPUS, LABELS, counter, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors
 
@@ -76,9 +76,10 @@ def ask_all(args) -> dict[str, list[dict]]:
         vectors = WordVectors(*load_vectors(args.vectors))
         return {args.vectors.name: [count_ranks(ask(vectors), args.seed)]}
     found = {"article": [], "default": []}
+    count = counter(args)
     for seed in range(args.seed, args.seed + args.seeds):
         seeded = argparse.Namespace(**vars(args) | {"seed": seed})
-        for loss, arrays in train_variants(seeded, list(found)).items():
+        for loss, arrays in train_variants(seeded, list(found), count).items():
             found[loss].append(count_ranks(ask(WordVectors(*arrays)), seed))
     return found
 

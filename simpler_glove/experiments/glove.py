@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import default_documents, word_classes
-from variants import COLORS, CORPUS, count_corpus, train_variants
+from variants import COLORS, CORPUS, counter, train_variants
 from vectors import WordVectors
 
 STOP = set("ucpw")  # 助词 连词 介词 标点
@@ -206,8 +206,9 @@ def plot_norms(norms: dict[str, np.ndarray]):
 def main(args):
     rng = np.random.default_rng(args.seed)
     classes = word_classes(args.data_dir)
-    ours = train_variants(args, ["default"])["default"]
-    words, _, pairs, _ = count_corpus(args, args.corpus)
+    count = counter(args)
+    ours = train_variants(args, ["default"], count)["default"]
+    words, _, pairs, _ = count()
     size = min(args.glove_words, len(words), 1000 if args.quick else len(words))
     table = pairs[:size, :size].toarray().astype(np.float32)
     table += table.T
