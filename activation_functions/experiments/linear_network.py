@@ -148,7 +148,7 @@ def plot_training(curves: dict, accuracies: dict):
         axes.axhline(accuracies["linear"]["test"], color=COLORS["linear"], lw=1, ls=":")
     most = max(points[-1]["evaluations"] for points in curves.values())
     axes.set(xlabel="forward passes of one digit", ylabel="test accuracy, flushed network")
-    axes.set(ylim=(0.7, 1), xlim=(None, 4 * most))
+    axes.set(ylim=(0.7, 1), xlim=(None, 10 * most))
     return figure
 
 

@@ -183,7 +183,7 @@ def compare_keywords(models: dict[str, WordVectors], documents, classes, rng) ->
 def plot_norms(norms: dict[str, np.ndarray]):
     """Norm over frequency rank, each relative to its own mean; the lines are medians."""
     figure, axes = cli.subplots()
-    labels = {"ours": ("ours", (30, -22)), "glove": ("GloVe", (24, 2))}
+    labels = {"ours": ("ours", (-6, 32)), "glove": ("GloVe", (24, 2))}
     for name, values in norms.items():
         color = COLORS["default" if name == "ours" else name]
         relative = values / values.mean()

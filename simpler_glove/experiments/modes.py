@@ -77,8 +77,8 @@ def plot_scores(scores: dict[str, dict]):
         axes.bar_label(bars, fmt="%.1f")
     axes.set_xticks(np.arange(len(scores)) + 0.2, list(scores))
     axes.set(ylabel="analogies answered [%]")
-    axes.margins(y=0.15)
-    axes.legend(frameon=False, loc="upper left")
+    axes.margins(y=0.25)
+    axes.legend(frameon=False, loc="upper center", ncols=2)
     return figure
 
 
