@@ -471,6 +471,18 @@ def test_the_bias_claim_needs_an_advantage_that_shrinks(compare):
     assert not judged(0.0, 0.005)["holds"]
 
 
+def test_the_gallery_has_room_for_one_more_function(monkeypatch):
+    pytest.importorskip("keras")
+    gallery = load("activation_functions/experiments/gallery.py")
+    one_more = {**gallery.ACTIVATIONS, "mine": gallery.ACTIVATIONS["relu"]}
+    monkeypatch.setattr(gallery, "ACTIVATIONS", one_more)
+    row = {"saturated_fraction": 0.5, "minimum": None}
+    figure = gallery.plot_gallery(dict.fromkeys(one_more, row))
+    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert len(titles) == 19
+    assert titles[-1] == "mine, 50% saturated"
+
+
 # ---------------------------------------------------------------- other backends, bad input
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def flags(parser):
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
 
+import math
+
 import numpy as np
 
 from activations import ACTIVATIONS, COLORS, SATURATED, derivative, describe, evaluate
@@ -30,9 +32,12 @@ from quiet_keras import keras
 
 def plot_gallery(table: dict):
     """One panel per function: f (thick), f' (thin), grey where |f'| < 0.1, the minimum marked."""
-    figure, panels = cli.subplots(6, 3, height=8.5, sharex=True, sharey=True)
+    lines = math.ceil(len(ACTIVATIONS) / 3)
+    figure, panels = cli.subplots(lines, 3, height=1.4 * lines + 0.1, sharex=True, sharey=True)
     x = np.linspace(-5, 5, 201)
-    for axes, (name, function) in zip(panels.flat, ACTIVATIONS.items(), strict=True):
+    for axes in panels.flat[len(ACTIVATIONS) :]:
+        axes.set_axis_off()
+    for axes, (name, function) in zip(panels.flat, ACTIVATIONS.items(), strict=False):
         row = table[name]
         slope = derivative(function, x)
         axes.fill_between(x, -1.2, 3, where=np.abs(slope) < SATURATED, color="0.88", lw=0)
