@@ -20,6 +20,7 @@ analogies = load("simpler_glove/experiments/analogies.py")
 glove = load("simpler_glove/experiments/glove.py")
 norms = load("simpler_glove/experiments/norms.py")
 similar_words = load("simpler_glove/experiments/similar_words.py")
+word_lists = load("simpler_glove/experiments/word_lists.py")
 
 
 @pytest.fixture
@@ -346,6 +347,14 @@ def test_keyword_order_counts_pairs():
     assert glove.keyword_order(found, [["的", "银行", "贷款"]], classes) == 1
     classes = {"的": "n", "银行": "u", "贷款": "n"}
     assert glove.keyword_order(found, [["的", "银行", "贷款"]], classes) == 0.5
+
+
+def test_keywords_of_a_text_are_in_the_order_of_the_sum():
+    """Σ v = (7.1, 2.1), 牛肉 counted twice: scores 21.3, 0.92, 11.3; 海鲜 is not known."""
+    array = np.float32([[3, 0], [0.1, 0.1], [1, 2], [0, -1]])
+    known = vectors.WordVectors(["牛肉", "的", "红酒", "流星"], array)
+    found = word_lists.keywords_of(known, "牛肉的牛肉红酒海鲜", top=2)
+    assert found == {"first": "牛肉 红酒", "last": "红酒 的"}
 
 
 # ---------------------------------------------------------------- sentiment
