@@ -150,7 +150,11 @@ def keras_features(name: str, x, weights: str | None):
             "of keras.applications, such as xception, vgg16, resnet50"
         )
     build = getattr(keras.applications, known[name.lower()])
-    return build(include_top=False, input_tensor=x, pooling="avg", weights=weights).output
+    network = build(include_top=False, input_tensor=x, pooling="avg", weights=weights)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9  # of 0.99 the means of forty layers lag hundreds of steps behind
+    return network.output
 
 
 def compile_model(model, learning_rate: float) -> None:

@@ -617,6 +617,8 @@ def test_xception_is_trained_at_the_articles_size(tmp_path):
     model, facts = reading.load_model(tmp_path / "xception.keras")
     assert facts["shape"] == [53, 129, 3] and facts["resize"] == [50, 120]
     assert model.get_layer("block1_conv1").output.shape[1:3] == (24, 59)
+    normalised = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in normalised} == {0.9}  # else its tests lag far behind
 
 
 @pytest.mark.slow
