@@ -38,7 +38,7 @@ from vector_files import BROKEN, PACKED
 BLOCK = 4 << 20  # bytes of XML that a worker gets at once
 SHORTEST = 50  # words of an article, as in gensim
 WIKIPEDIAS = {"zhwiki": ("zh", 3.1e9), "enwiki": ("en", 22e9)}  # language, bytes of .bz2, about
-EXPANSION = 4.2  # bytes of XML in a byte of .bz2, by Wikipedia:Database download
+EXPANSION = 4.2  # bytes of XML in a byte of .bz2, about
 # measured on generated Chinese pages and the real English ones that come with gensim
 READING = 0.11e-6  # seconds of one core for a byte of XML
 SEGMENTING = {"zh": 1.0e-6, "en": 0.45e-6}  # the same, of all cores
@@ -215,6 +215,8 @@ def convert(path: Path, text: Path, language: str, split) -> Iterator[list[str]]
     state_cost(path.name, path.stat().st_size, language, text.parent)
     partial, journal = text.with_suffix(".part"), text.with_suffix(".json")
     done = resume(partial, journal)
+    if done["blocks"]:
+        print(f"resumed after {tqdm.format_sizeof(done['bytes'], 'B')} of text", flush=True)
     yield from read_text(partial)
     for lines in segment_blocks(path, language, split, done["blocks"]):
         append(partial, journal, lines, done)

@@ -261,7 +261,8 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bytes(whole, tmp_path
         partial.write_bytes(expected)
     again = read_elsewhere(path, tmp_path, "print(number, *words)")
     assert only_text(tmp_path).read_bytes() == expected
-    lines = again.stdout.splitlines()[-24:]
+    stated, resumed, *lines = again.stdout.splitlines()
+    assert "If interrupted, it resumes" in stated and resumed.startswith("resumed after")
     assert lines == [f"{n} {line}" for n, line in enumerate(expected.decode().splitlines())]
 
 
