@@ -13,10 +13,14 @@ then the addresses in registry.json. KEXUE_OFFLINE=1 leaves the addresses out.
 The SHA-256 is that of the payload, so the same bytes are accepted plain, compressed by gzip, bzip2
 or xz, or as a member of an archive; the content says which, whatever the name or the server say.
 Files appear under their final name in one move, when they are right.
+
+A dump of Wikipedia is published anew every month: a list of hashes on the server names the newest
+one and its SHA-1. It stays packed, and a transfer that was interrupted goes on where it stopped.
 """
 
 import argparse
 import bz2
+import fnmatch
 import gzip
 import hashlib
 import importlib.util
@@ -39,6 +43,7 @@ OPENERS = {
     b"\xfd7zXZ\0": lzma.open,
 }  # first bytes → what reads the rest
 TIMEOUT = 20  # seconds without a byte before the next address is tried
+AGENT = "kexue-reproduced (data/download.py)"  # Wikimedia asks for a name
 
 
 class DownloadError(OSError):
@@ -46,7 +51,11 @@ class DownloadError(OSError):
 
 
 def registry() -> dict:
-    """name → {file, size, sha256, licence, home, urls[], package, member, unpack}."""
+    """name → {file, size, sha256, licence, home, urls[], package, member, unpack}.
+
+    Of what is published anew now and then: {file: a pattern, about: bytes, sums: address of the
+    list of SHA-1 below each of urls}.
+    """
     return json.loads((HERE / "registry.json").read_text(encoding="utf-8"))
 
 
@@ -72,12 +81,15 @@ def fetch(name: str, data_dir=None) -> Path:
     tried = []
     local = find_local(entry, folder, tried)
     if local is None:
-        local = download(name, entry, folder, tried)
+        get = download_issue if "sums" in entry else download
+        local = get(name, entry, folder, tried)
     return unpack(local) if entry.get("unpack") else local
 
 
 def find_local(entry: dict, folder: Path, tried: list):
     """A verified copy in the data directory, shipped or in an installed package, else None."""
+    if "sums" in entry:
+        return find_issue(entry, folder, tried)
     places = [folder, HERE / ".cache", HERE]
     candidates = [
         place / (entry["file"] + suffix) for place in dict.fromkeys(places) for suffix in SUFFIXES
@@ -111,6 +123,8 @@ def package_files(entry: dict) -> list:
 
 
 def size_of(entry: dict) -> str:
+    if "about" in entry:
+        return f"about {entry['about'] / 1e9:.0f} GB"
     return f"{entry['size']:,} bytes" if entry["size"] else "size not published"
 
 
@@ -242,6 +256,104 @@ def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
         + f"\nPut the file by hand at {folder / entry['file']}\n  ({size_of(entry)}, {known}; "
         f"see {entry['home']}){package}"
     )
+
+
+# ---------------------------------------------------------------- published anew every month
+def find_issue(entry: dict, folder: Path, tried: list):
+    """The newest issue in the data directory that has the hash that came with it, else None.
+
+    One that was put there by hand has none: bzip2 checks it block by block when it is read.
+    """
+    for path in sorted(folder.glob(entry["file"]), reverse=True):
+        beside = path.with_name(path.name + ".sha1")
+        if not beside.exists() or sha1_of(path).hexdigest() == beside.read_text().strip():
+            return path
+        tried.append(f"{path}: its SHA-1 is not that of {beside.name}")
+    return None
+
+
+def sha1_of(path: Path):
+    sha = hashlib.sha1()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha
+
+
+def download_issue(name: str, entry: dict, folder: Path, tried: list) -> Path:
+    """Fetch the newest issue that an address has; DownloadError when none gives it."""
+    offline = os.environ.get("KEXUE_OFFLINE", "") not in ("", "0")
+    if offline:
+        tried.append("addresses: not tried, KEXUE_OFFLINE is set")
+    for address in [] if offline else entry["urls"]:
+        try:
+            issue, sha1 = newest_issue(address, entry)
+            date = issue.split("-")[1]
+            return receive_issue(f"{address}{date}/{issue}", folder / issue, sha1)
+        except DownloadError:
+            raise
+        except Exception as error:  # those of requests and urllib3
+            tried.append(f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}")
+    raise DownloadError(
+        f"{name} is not here and could not be fetched. Tried:\n  "
+        + "\n  ".join(tried or ["nothing"])
+        + f"\nPut the file by hand at {folder / entry['file'].replace('*', 'latest')}\n  "
+        f"({size_of(entry)}; see {entry['home']})"
+    )
+
+
+def newest_issue(address: str, entry: dict) -> tuple:
+    """(name of a file, its SHA-1) from a list of lines "SHA-1, two blanks, name"."""
+    import requests
+
+    listed = requests.get(address + entry["sums"], timeout=TIMEOUT, headers={"User-Agent": AGENT})
+    listed.raise_for_status()
+    lines = [line.split() for line in listed.text.splitlines()]
+    found = [line for line in lines if len(line) == 2 and fnmatch.fnmatch(line[1], entry["file"])]
+    if not found or "/" in found[0][1] or "\\" in found[0][1]:
+        raise ValueError(f"{entry['sums']} names no {entry['file']}")
+    return found[0][1], found[0][0]
+
+
+def receive_issue(url: str, target: Path, sha1: str) -> Path:
+    """Write what the server sends to `target`, on from what an interrupted transfer left."""
+    import requests
+    from tqdm import tqdm
+
+    partial = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        told = f"cannot write {target} ({error.strerror}); give a directory you may write with"
+        raise DownloadError(f"{told} --data-dir or KEXUE_DATA_DIR") from None
+    sha = sha1_of(partial)
+    headers = {"Accept-Encoding": "identity", "User-Agent": AGENT}
+    here = partial.stat().st_size
+    if here:
+        headers["Range"] = f"bytes={here}-"
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
+        if response.status_code != 416:  # 416: all of it is here
+            response.raise_for_status()
+            if response.status_code != 206:  # the server sends it from the start
+                here = 0
+                sha = hashlib.sha1()
+            length = here + int(response.headers.get("Content-Length", 0))
+            with (
+                open(partial, "ab") as out,
+                tqdm(total=length, initial=here, unit="B", unit_scale=True, disable=None) as bar,
+            ):
+                out.truncate(here)
+                for block in response.raw.stream(1 << 20, decode_content=False):
+                    out.write(block)
+                    sha.update(block)
+                    bar.update(len(block))
+    if sha.hexdigest() != sha1:
+        partial.unlink()
+        raise ValueError(f"SHA-1 {sha.hexdigest()[:12]}…, expected {sha1[:12]}…")
+    target.with_name(target.name + ".sha1").write_text(sha1 + "\n")
+    os.replace(partial, target)
+    return target
 
 
 def receive(url: str, path, pooch) -> None:

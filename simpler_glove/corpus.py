@@ -2,6 +2,7 @@
 
 Article: 更别致的词向量模型(四)：模型的求解 https://kexue.fm/archives/4675
 A document is a line, words are separated by blanks; raw Chinese is cut by jieba (--segment).
+Wikipedia, by name or as a dump, is made into such a file first (wikipedia.py).
 Differs from the article: his corpora (Baidu Baike, 1,000,000 articles) were never published.
 """
 
@@ -18,9 +19,10 @@ from scipy.sparse import csr_matrix
 
 from counting import Part, build_vocabulary, count_pairs
 from vector_files import BROKEN, open_packed
+from wikipedia import WIKIPEDIAS, dump_language, finished_text, read_dump, require, state_cost
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from data.download import fetch
+from data.download import data_directory, fetch
 
 DEFAULT_CORPUS = "peoples-daily-199801"
 QUICK_DOCUMENTS = 4000  # of 19,484 lines of the default corpus
@@ -62,8 +64,9 @@ def read_chinese(line: str) -> list[str]:
     return [word for word in jieba.lcut(line, HMM=False) if word.strip()]
 
 
-# corpora known by name
+# corpora known by name, beside WIKIPEDIAS
 SPLITTERS = {DEFAULT_CORPUS: read_tagged, "sotu": read_english, "text8": str.split}
+DUMP_SPLITTERS = {"zh": read_chinese, "en": read_english}  # by xml:lang of a dump
 
 
 # ---------------------------------------------------------------- files → documents
@@ -72,6 +75,7 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """Lists of words, one a document (a line), of files (.txt .gz .xz .bz2) or known corpora.
 
+    A dump of Wikipedia is known by what it holds; its documents are articles, see wikipedia.py.
     Raises OSError for a file that is not there or cut short, and ValueError, naming file and byte,
     for text that is not UTF-8.
     """
@@ -81,16 +85,34 @@ def read_documents(
         if source in SPLITTERS and not path.exists():
             split = SPLITTERS[source]
             path = Path(fetch(source, data_dir))
+        elif source in WIKIPEDIAS and not path.exists():
+            split = str.split
+            path = find_wikipedia(source, data_dir)
+        if dump_language(path):
+            yield from read_dump(path, data_directory(data_dir), DUMP_SPLITTERS)
+            continue
         try:
             yield from read_lines(path, split)
         except FileNotFoundError:
-            known = ", ".join(SPLITTERS)
+            known = ", ".join([*SPLITTERS, *WIKIPEDIAS])
             told = f"{source}: no such file, nor a corpus known by name ({known})"
             raise OSError(told) from None
         except (*BROKEN, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise
             raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
+
+
+def find_wikipedia(name: str, data_dir: Path | None) -> Path:
+    """Its text if an earlier run wrote it, else its dump, from the data directory or fetched."""
+    folder = data_directory(data_dir)
+    language, size = WIKIPEDIAS[name]
+    text = finished_text(name, folder)
+    if text:
+        return text
+    require(language, name)
+    state_cost(name, size, language, folder)
+    return fetch(name, data_dir)
 
 
 def read_lines(path: Path, split) -> Iterator[list[str]]:

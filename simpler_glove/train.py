@@ -48,7 +48,10 @@ GIGABYTES = cli.between(1e-9, 1e6, float)
 
 def flags(parser):
     corpus = parser.add_argument_group("corpus")
-    names = "files (.txt .gz .xz .bz2; a document a line) or peoples-daily-199801, sotu, text8"
+    names = (
+        "files (.txt .gz .xz .bz2, a document a line; a dump of Wikipedia, .xml.bz2) or "
+        "peoples-daily-199801, sotu, text8, zhwiki, enwiki"
+    )
     corpus.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
     corpus.add_argument("--segment", action="store_true", help="cut raw Chinese with jieba")
     corpus.add_argument(

@@ -27,6 +27,12 @@ from conftest import ROOT
 
 PAYLOAD = b"the right bytes\n" * 50_000
 GZIPPED = gzip.compress(PAYLOAD, mtime=0)
+ISSUE = bz2.compress(PAYLOAD[:4000]) * 30  # of what is published anew, under a name with its date
+ISSUE_FILE = "zhwiki-20261101-pages-articles.xml.bz2"
+SUMS = f"""0123456789012345678901234567890123456789  zhwiki-20261101-abstract.xml.gz
+{hashlib.sha1(b"other").hexdigest()}  zhwiki-20261101-pages-articles-multistream.xml.bz2
+{hashlib.sha1(ISSUE).hexdigest()}  {ISSUE_FILE}
+"""
 
 
 def zip_of(members: dict) -> bytes:
@@ -68,6 +74,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         "/says-gzip.zip": gzip.compress(zip_of({"in/side": PAYLOAD})),
         "/says-gzip.tar.gz": tar_of({"in/side": PAYLOAD}),
     }
+    asked = []
+    issues = {
+        "/wiki/sums.txt": SUMS.encode(),
+        "/wiki/20261101/zhwiki-20261101-pages-articles.xml.bz2": ISSUE,
+        "/stale/sums.txt": SUMS.encode(),
+        "/stale/20261101/zhwiki-20261101-pages-articles.xml.bz2": ISSUE[:-1] + b"X",
+        "/part/sums.txt": b"0123  zhwiki-20261101-pages-articles1.xml-p1p9.bz2\n",
+    }
 
     def do_GET(self):
         name = self.path.split("?")[0]
@@ -82,6 +96,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for start in range(1000, len(PAYLOAD), 10_000) if name == "/slow" else ():
                 time.sleep(0.05)
                 self.wfile.write(PAYLOAD[start : start + 10_000])
+        elif name in self.issues:
+            self.send_issue(self.issues[name])
         elif name in self.bodies:
             self.send_response(200)
             if "says-gzip" in name:
@@ -90,6 +106,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(self.bodies[name])
         else:
             self.send_error(404)
+
+    def send_issue(self, data):
+        """What a server of dumps does: it also sends a part, from some byte on."""
+        asked = self.headers.get("Range", "bytes=0-")
+        Handler.asked.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if start >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start:])
 
     def log_message(self, *args):
         pass
@@ -327,6 +356,61 @@ def test_git_blob_hash(helper):
     assert module.fetch("thing").read_bytes() == PAYLOAD
 
 
+# ---------------------------------------------------------------- published anew every month
+@pytest.fixture
+def issues(helper, server):
+    """make(folders of the server) → a copy of the helper that knows a dump of them."""
+    Handler.asked.clear()
+
+    def make(*folders):
+        pattern = "zhwiki-*-pages-articles.xml.bz2"
+        module = helper(folders, file=pattern, size=None, about=3e9, sums="sums.txt")
+        entry = {key: value for key, value in module.registry()["thing"].items() if key != "sha256"}
+        module.registry = lambda: {"thing": entry}
+        return module
+
+    return make
+
+
+def test_the_newest_issue_is_kept_packed_under_its_own_name(issues, tmp_path):
+    module = issues("/absent/", "/part/", "/wiki/")
+    path = module.fetch("thing", tmp_path / "here")
+    assert path.name == ISSUE_FILE and path.read_bytes() == ISSUE
+    assert files_below(tmp_path / "here") == [ISSUE_FILE, ISSUE_FILE + ".sha1"]
+    Handler.asked.clear()
+    assert module.fetch("thing", tmp_path / "here") == path and Handler.asked == []
+
+
+@pytest.mark.parametrize("here", [0, 1, 1000, len(ISSUE)])
+def test_an_interrupted_issue_goes_on_where_it_stopped(issues, tmp_path, here):
+    (tmp_path / f"{ISSUE_FILE}.part").write_bytes(ISSUE[:here])
+    assert issues("/wiki/").fetch("thing", tmp_path).read_bytes() == ISSUE
+    assert Handler.asked[-1] == f"bytes={here}-"
+    assert not (tmp_path / f"{ISSUE_FILE}.part").exists()
+
+
+def test_an_issue_with_another_hash_is_not_handed_out(issues, tmp_path):
+    with pytest.raises(OSError, match="SHA-1 .*expected") as caught:
+        issues("/stale/").fetch("thing", tmp_path / "here")
+    assert "zhwiki-latest-pages-articles.xml.bz2" in str(caught.value)
+    assert "about 3 GB" in str(caught.value) and files_below(tmp_path / "here") == []
+    (tmp_path / f"{ISSUE_FILE}.part").write_bytes(b"X" * 1000)  # not the start of the issue
+    assert issues("/wiki/", "/wiki/").fetch("thing", tmp_path).read_bytes() == ISSUE
+
+
+def test_an_issue_put_by_hand_is_used_and_a_damaged_one_is_not(issues, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEXUE_OFFLINE", "1")
+    module = issues("/wiki/")
+    with pytest.raises(module.DownloadError, match="KEXUE_OFFLINE"):
+        module.fetch("thing", tmp_path)
+    (tmp_path / ISSUE_FILE).write_bytes(ISSUE)
+    assert module.fetch("thing", tmp_path) == tmp_path / ISSUE_FILE
+    (tmp_path / f"{ISSUE_FILE}.sha1").write_text("0123\n")
+    with pytest.raises(module.DownloadError, match="is not that of"):
+        module.fetch("thing", tmp_path)
+    assert module.main(["--verify", "--data-dir", str(tmp_path)]) == 2
+
+
 def command(module) -> list:
     return [sys.executable, module.__file__, "thing"]
 
@@ -371,7 +455,8 @@ def test_the_registry_is_whole_and_the_shipped_files_are_right():
     entries = download.registry()
     for name, entry in entries.items():
         assert {"file", "size", "licence", "home"} <= set(entry), name
-        assert len(entry.get("sha256", "")) == 64 or len(entry["git_sha1"]) == 40, name
+        fixed = len(entry.get("sha256", "")) == 64 or len(entry.get("git_sha1", "")) == 40
+        assert fixed or entry["sums"].startswith("latest/"), name
     for name in (
         "mnist_6k",
         "bank-marketing",
