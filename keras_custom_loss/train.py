@@ -5,9 +5,9 @@ Run:     python keras_custom_loss/train.py
 Symbols: ε → epsilon   K → CLASSES   p → y_pred   one-hot q → y_true      1: a function of both
          q, A_right, A_wrong → question, right, wrong   m → margin        2: a loss as the output
          x → features   c_y → centres   λ → weight                        3: two outputs
-Continued by experiments/label_smoothing.py, triplet.py, center.py (what each loss changes, with
-seeds) and idioms.py (which ways of writing one still run). Here all three are the post's; losses.py
-has forms of them that stay finite at p = 0 and refuse wrong shapes.
+Continued by experiments/label_smoothing.py, calibration.py, triplet.py, center.py (what each loss
+changes, with seeds) and idioms.py (which ways of writing one still run). Here all three are the
+post's; losses.py has forms of them that stay finite at p = 0 and refuse wrong shapes.
 Differs from the article: it has no data. Here 1 tells what kind of insurance a question is about,
 2 finds the answer to a question, 3 reads digits, 28×28 instead of 224×224, 10 classes of them
 instead of 100. Texts are filled up at their beginning, so that the LSTM ends on their last word.

@@ -58,6 +58,8 @@ keras_custom_loss/experiments/label_smoothing.py
   ε = 1 | --epsilon 1
   ε = x | --epsilon x
   no epochs | --epochs 0
+keras_custom_loss/experiments/calibration.py
+  one network per loss, which gives no interval | --seeds 1
 keras_custom_loss/experiments/triplet.py
   a negative margin | --margin -0.1
 keras_custom_loss/experiments/center.py

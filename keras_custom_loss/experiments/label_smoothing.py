@@ -1,4 +1,4 @@
-"""Does mixing the cross-entropy with a uniform target stop over-confidence?
+"""Does mixing the cross-entropy with a uniform target stop the logits from growing?
 
 Article: Keras中自定义复杂的loss函数 https://kexue.fm/archives/4493
 Run:     python keras_custom_loss/experiments/label_smoothing.py   (--full: all of MNIST)
@@ -6,6 +6,7 @@ Run:     python keras_custom_loss/experiments/label_smoothing.py   (--full: all 
 Symbols: ε → epsilon   K → CLASSES   z → logits   p = softmax(z) → probabilities
          L = (1−ε)·S(q|p) + ε·S(u|p),  S(q|p) = −Σ qᵢ log pᵢ,  u = 1/K
          smallest at p_y = 1−ε+ε/K, that is z_y − z_other = log(1 + K(1−ε)/ε), a finite gap
+Whether the network's confidence is then the right one: experiments/calibration.py.
 Differs from the article: digits and a small dense network instead of an LSTM; the network ends in
 logits, because their norm is what is measured and log-softmax stays exact where softmax rounds
 to 0.
@@ -36,7 +37,6 @@ load_keras()
 import keras
 import numpy as np
 from scipy.special import softmax
-from sklearn.calibration import calibration_curve
 from tqdm import tqdm
 
 from losses import best_probability, smoothed_cross_entropy
@@ -53,8 +53,8 @@ def build_classifier() -> keras.Model:
     return keras.Sequential(layers)
 
 
-def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> tuple:
-    """(curves, test probabilities) of one network; curves: name → one number per epoch.
+def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> dict:
+    """Curves of one network: name → one number per epoch.
 
     data: as of load_digits. Watched are `watched` training digits, all test digits, and as many
     images of uniform noise.
@@ -83,7 +83,7 @@ def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> 
         for name, point in points.items():
             for key, value in point.items():
                 curves.setdefault(f"{name} {key}", []).append(float(value))
-    return curves, softmax(np.float64(logits[1]), axis=1)
+    return curves
 
 
 def measure(z: np.ndarray, labels: np.ndarray | None) -> dict:
@@ -98,29 +98,6 @@ def measure(z: np.ndarray, labels: np.ndarray | None) -> dict:
 
 
 # ---------------------------------------------------------------- evaluation
-def calibration(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> tuple:
-    """(Σ_b n_b/n · |accuracy_b − confidence_b| over equal bins of the largest probability, rows of
-    [confidence, accuracy, share of the samples] for the bins that hold any).
-
-    The first is the expected calibration error of Guo et al. 2017, eq. 3.
-    """
-    confidence, right = p.max(1), p.argmax(1) == labels
-    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=bins)
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
-    share = np.bincount(place, minlength=bins) / len(p)
-    rows = np.stack([mean_confidence, accuracy, share[share > 0]], axis=1)
-    return float(np.sum(rows[:, 2] * np.abs(rows[:, 0] - rows[:, 1]))), rows
-
-
-def evaluate(p: np.ndarray, labels: np.ndarray) -> dict:
-    p_true = p[np.arange(len(p)), labels]
-    return {
-        "accuracy": float((p.argmax(1) == labels).mean()),
-        "ece": calibration(p, labels)[0],
-        "nll": float(-np.log(np.maximum(p_true, 1e-300)).mean()),
-    }
-
-
 def late_growth(curves: np.ndarray) -> float:
     """Mean over the last tenth of the epochs, over that of the tenth which ends at half time.
 
@@ -132,15 +109,10 @@ def late_growth(curves: np.ndarray) -> float:
     return float(curves[:, -width:].mean() / middle.mean())
 
 
-def summarize(curves: dict, predictions: dict, labels: np.ndarray) -> dict:
-    """Means over the seeds: scores on the test digits, the curves' ends, how they grow late."""
+def summarize(curves: dict) -> dict:
+    """Means over the seeds: the curves' ends, and how they grow late."""
     metrics = {}
     for name in curves:
-        scores = [evaluate(p, labels) for p in predictions[name]]
-        for key in scores[0]:
-            values = np.array([score[key] for score in scores])
-            metrics[f"{name}_{key}"] = float(values.mean())
-            metrics[f"{name}_{key}_sd"] = float(values.std())
         for key, values in curves[name].items():
             metrics[f"{name}_{key.replace(' ', '_')}"] = float(values[:, -1].mean())
         for key in ("test norm", "noise confidence"):
@@ -176,26 +148,6 @@ def plot_curves(curves: dict, target: float):
     return figure
 
 
-def plot_reliability(predictions: dict, labels: np.ndarray, errors: dict):
-    """predictions: loss name → probabilities of all seeds; labels: of as many rows; errors: loss
-    name → calibration error."""
-    figure, axes = cli.subplots(height=4.5)
-    axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
-    for name, p in predictions.items():
-        confidence, accuracy, share = calibration(p, labels)[1].T
-        axes.plot(confidence, accuracy, color=COLOURS[name], lw=1)
-        axes.scatter(confidence, accuracy, s=20 + 300 * share, color=COLOURS[name], alpha=0.7)
-        modest = np.sum(share * accuracy) > np.sum(share * confidence)
-        middle = len(share) // 2
-        label = f"{name}: calibration error {errors[name]:.3f}"
-        side = {"ha": "right", "xytext": (-8, 6)} if modest else {"ha": "left", "xytext": (8, -16)}
-        place = confidence[middle], accuracy[middle]
-        axes.annotate(label, place, textcoords="offset points", color=COLOURS[name], **side)
-    axes.set(xlabel="largest probability (confidence)", ylabel="share of digits read right")
-    axes.set(title="area: share of the test digits", xlim=(0, 1.02), ylim=(0, 1.05))
-    return figure
-
-
 # ---------------------------------------------------------------- run
 def judge(m: dict) -> list:
     growth = m["plain_test_norm_late_growth"]
@@ -210,13 +162,7 @@ def judge(m: dict) -> list:
     grows = growth > 1.1 and m["plain_noise_confidence_late_growth"] > 1
     settles = stops < 1.05 and abs(m["smoothed_train_p_true"] - m["target"]) < 0.02
     less_sure = m["smoothed_noise_confidence"] < m["plain_noise_confidence"]
-    names = ("smoothed_ece", "plain_ece", "smoothed_accuracy", "plain_accuracy")
-    better = {name: m[name] for name in (*names, "smoothed_nll", "plain_nll")}
-    as_right = m["smoothed_accuracy"] >= m["plain_accuracy"]
-    return [
-        cli.claim("C2.1", stopped, holds=grows and settles and less_sure),
-        cli.claim("C2.2", better, holds=as_right and m["smoothed_ece"] < m["plain_ece"]),
-    ]
+    return [cli.claim("C2.1", stopped, holds=grows and settles and less_sure)]
 
 
 def main(args):
@@ -229,30 +175,23 @@ def main(args):
         epochs = min(epochs, 6)
         seeds = 1
         watched = 500
-    curves, predictions = {}, {}
+    curves = {}
     for name, epsilon in {"plain": 0.0, "smoothed": args.epsilon}.items():
         seen = tqdm(range(args.seed, args.seed + seeds), name, disable=None)
         runs = [train(data, epsilon, epochs, seed, watched) for seed in seen]
-        curves[name] = {key: np.array([run[0][key] for run in runs]) for key in runs[0][0]}
-        predictions[name] = [run[1] for run in runs]
+        curves[name] = {key: np.array([run[key] for run in runs]) for key in runs[0]}
         print(f"{name}: trained {seeds} × {epochs} epochs", flush=True)
 
-    labels, target = data[3], best_probability(args.epsilon, CLASSES)
+    target = best_probability(args.epsilon, CLASSES)
     metrics = {
         "backend": keras.backend.backend(),
         "epochs": epochs,
         "seeds": seeds,
         "target": target,
         "train_digits": len(data[0]),
-        **summarize(curves, predictions, labels),
+        **summarize(curves),
     }
-    errors = {name: metrics[f"{name}_ece"] for name in predictions}
-    together = {name: np.concatenate(parts) for name, parts in predictions.items()}
-    figures = {
-        "label_smoothing_curves": plot_curves(curves, target),
-        "label_smoothing_reliability": plot_reliability(together, np.tile(labels, seeds), errors),
-    }
-    return metrics, judge(metrics), figures
+    return metrics, judge(metrics), {"label_smoothing_curves": plot_curves(curves, target)}
 
 
 if __name__ == "__main__":
