@@ -34,11 +34,14 @@ def look_at(files: list[Path], shape: tuple) -> tuple[np.ndarray, list[Path], di
             kept.append(path)
         except ValueError as error:
             bad[path] = str(error)
-            print(f"skipped {error}", file=sys.stderr)
+            if len(files) > 1:
+                print(f"skipped {error}", file=sys.stderr)
     if not images:
-        if len(bad) > 1:
-            raise ValueError(f"none of the {len(bad)} files can be read")
-        raise ValueError(next(iter(bad.values())))
+        first = next(iter(bad.values()))
+        reason = first if len(bad) == 1 else f"none of the {len(bad)} files can be read"
+        if first.endswith(f"pixels, not {shape[1]}×{shape[0]}"):
+            reason += "; for another size: train.py --samples FOLDER, then --weights MODEL here"
+        raise ValueError(reason)
     return np.stack(images), kept, bad
 
 

@@ -176,7 +176,10 @@ def commands(folder: str, language: str, rows: list[tuple[str, str]]) -> None:
     runs, lines = recorded(folder), []
     for command, purpose in rows:
         stem = Path(command.split()[0]).stem
-        seconds = f"{runs[stem]['seconds']:.0f}" if stem in runs else "–"
+        seconds = "–"
+        if stem in runs:
+            spent = runs[stem]["seconds"]
+            seconds = f"{spent:.0f}" if spent >= 0.5 else "< 1"
         lines.append([f"`python {folder}/{command}`", purpose, seconds])
     table(HEADERS["commands"][language], lines)
 

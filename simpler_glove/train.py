@@ -15,7 +15,7 @@ Differs from the article: the default solver is ours, weighted least squares wor
  (三) eq. 8–13   R = f(⟨v_i, v_j⟩), and f is exp          experiments/additivity.py
       eq. 14–15  the model ⟨v_i, v_j⟩ = PMI               check_pmi: does it hold?
  (四)            counting words and pairs                 counting.py, experiments/count.py
-      eq. 16     targets from counts                      pmi
+      eq. 16     targets from counts; the loss            pmi; least_squares.py, objective
       eq. 17–18  GloVe, and why it is ill-posed           experiments/glove.py
       eq. 19     the weights                              weigh
       eq. 21–23  AdaGrad                                  adagrad_step; experiments/solvers.py

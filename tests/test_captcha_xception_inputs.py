@@ -239,6 +239,16 @@ def test_another_size_is_named_and_not_decoded(size, tmp_path):
         open_captcha(tmp_path / "a.png", SHAPE)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_pictures_of_another_size_are_told_what_reads_them(count, tmp_path, capsys):
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(png_of_one_bit(160, 60))
+    with pytest.raises(ValueError, match="for another size: train.py --samples FOLDER"):
+        predict.look_at(list_images([tmp_path]), SHAPE)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (count if count > 1 else 0)  # of one file the error says it all
+
+
 def broken_files(good: bytes) -> dict:
     """Name → bytes of files that are no image, or a part of one."""
     text = io.BytesIO()

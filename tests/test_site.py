@@ -172,6 +172,14 @@ def test_search_works_from_the_disk(site, browser, language, word):
     page.close()
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "Previous Next"), ("zh", "上一页 下一页")])
+def test_the_way_to_the_next_page_is_in_the_pages_language(site, language, words):
+    text = (site / language / "captcha_xception" / "README.html").read_text(encoding="utf-8")
+    footer = text[text.index('<div class="related-pages">') :]
+    shown = re.findall(r'<div class="context">\s*<span>(.*?)</span>', footer)
+    assert sorted(shown) == sorted(words.split())
+
+
 def test_home_shows_every_post(site, browser):
     page = browser.new_page()
     for language in LANGUAGES:

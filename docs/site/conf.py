@@ -8,12 +8,16 @@ Chinese words without a segmenter.
 import re
 
 from docutils import nodes
+from sphinx.locale import _ as translated
 from sphinx.search import SearchLanguage
 
 LANGUAGES = {
     "en": ("kexue.fm, reproduced", "zh", "中文"),
     "zh_CN": ("科学空间文章复现", "en", "English"),
 }
+
+# Furo's own words, for which Sphinx has no Chinese
+CHINESE = {"Previous": "上一页", "Next": "下一页", "Home": "首页"}
 
 extensions = ["myst_parser", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath", "html_image"]
@@ -73,6 +77,8 @@ def other_language(app, pagename, templatename, context, doctree):
     context["docstitle"] = title
     context["other_page"] = "../" * (pagename.count("/") + 1) + f"{folder}/{pagename}.html"
     context["other_name"] = name
+    if folder == "en":  # this is the Chinese page
+        context["gettext"] = lambda text: CHINESE.get(text) or translated(text)
 
 
 def setup(app):

@@ -61,7 +61,6 @@ def quiet_keras():
     return keras
 
 
-keras = quiet_keras()
 ARTICLE = {"untruncated": (0.81, 0.88), "article": (0.82, 0.89)}  # logistic regression, network
 
 
@@ -105,6 +104,7 @@ def logistic_regression(features, labels, train: slice, test: slice, scale: bool
 
 def small_network(features, labels, train: slice, test: slice, epochs: int, seed: int) -> float:
     """Test accuracy of the article's network: d → 64 relu → 1 sigmoid, Adam, batches of 128."""
+    keras = quiet_keras()
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -145,7 +145,8 @@ def plot_accuracy(rows: dict[str, dict], majority: float):
     axes.annotate("the larger class", (majority, top), (4, 0), textcoords="offset points")
     of_article = ARTICLE["article"][1]
     axes.axvline(of_article, color="k", linestyle=":")
-    axes.annotate("the article's network", (of_article, top), (4, 0), textcoords="offset points")
+    place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right"}
+    axes.annotate("the article's network", (of_article, top), **place)
     labels = {
         "default": "corpus, ours",
         "article": "corpus, article's loss",
@@ -153,8 +154,8 @@ def plot_accuracy(rows: dict[str, dict], majority: float):
         "reviews": "reviews, ours",
     }
     axes.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
-    axes.set(xlim=(0.45, 1.2), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
-    axes.legend(loc="lower right", frameon=False)
+    axes.set(xlim=(0.45, 1), ylim=(-0.6, len(names) + 0.1), xlabel="test accuracy")
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
     return figure
 
 
