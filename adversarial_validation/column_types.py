@@ -22,8 +22,10 @@ from spellings import (
     choose_forms,
     cleaned,
     common_unit,
+    currencies_of,
     date_forms,
     decimal_votes,
+    has_zone,
     plain_number,
     read_dates,
     remark_on,
@@ -51,12 +53,15 @@ MARKS = {
 }
 WORDS = {"none", "nil", "unknown", "unk", "missing", "undefined", "empty", "blank", "inf", "-inf"}
 WORDS |= {"not available", "not known", "no data", "infinity", "未知", "缺失", "不详", "无"}
-TRUTH = {"1": 1.0, "true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "是": 1.0}
-TRUTH |= {"0": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0, "否": 0.0}
+TRUTH = {"1": 1.0, "true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "on": 1.0, "是": 1.0}
+TRUTH |= {"0": 0.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0, "off": 0.0, "否": 0.0}
 SENTINELS = {-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0}
+DAY_SENTINELS = ["0001-01-01", "1899-12-30", "1900-01-01", "1970-01-01", "2099-12-31", "9999-12-31"]
 FEW = 0.02  # share of other words that numbers or dates may hold and still be numbers or dates
+QUARTILES = (0.25, 0.5, 0.75)
 ONE_SIDED = 20  # rows of a level that stands in one table only, from which on it is worth a word
 EXACT = 2**53  # from here on float64 skips whole numbers
+LARGEST = Decimal(float(np.finfo(float).max))
 
 
 @dataclass
@@ -173,7 +178,7 @@ def what_is_missing(side: Side, values: np.ndarray) -> str:
     """ "1 blank and 2 'unknown'": rows of a side that got no value."""
     if side.codes is None:
         given = side.numbers if side.numbers is not None else side.seconds
-        found = {"blank": np.isnan(given).sum()}
+        found = {"blank": np.isnan(given).sum(), "infinite": np.isinf(given).sum()}
     else:
         lost = ~np.isfinite(values)
         found = {repr(side.levels[i]): side.counts()[i] for i in np.flatnonzero(lost)}
@@ -194,7 +199,7 @@ def note_of(kind: str, sides, readings: list) -> str:
         what = what_is_missing(side, reading.values)
         if what:
             lost.append(f"{what} in {name}")
-    if lost and any(side.codes is not None for side in sides):
+    if lost and (any(side.codes is not None for side in sides) or "infinite" in " ".join(lost)):
         notes.append(f"taken for missing: {', '.join(lost)}")
     return "; ".join([kind, *notes]) if notes or kind != "numbers" else ""
 
@@ -235,7 +240,7 @@ def read_numbers(side: Side, decimal: str, guessed: str = "") -> Reading:
     for level in side.levels:
         text = cleaned(level)
         number = plain_number(text, decimal)
-        what = remark_on(level, text, decimal) if number and not text.isdigit() else ""
+        what = remark_on(level, text, decimal) if number and not level.isdigit() else ""
         if number is None and BOUND.search(text):
             number = plain_number(BOUND.sub("", text), decimal)
             what = "bounds" if number else ""
@@ -269,6 +274,8 @@ def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
         return None
     if all(side.codes is not None for side in sides):
         decimals = decimals[:1] * 2  # the same text means the same number
+    if len(set().union(*(currencies_of(side.levels) for side in sides))) > 1:
+        return None
     units = [common_unit(side.levels) for side in sides]
     if len(set(units) - {""}) == 1:
         sides = tuple(side.without_unit(max(units)) for side in sides)
@@ -279,13 +286,18 @@ def as_numbers(train: Side, test: Side, decimals: tuple) -> Column | None:
         subtract_least(readings)
     rows = rows_of(sides, readings)
     kind = f"numbers of {max(units)}" if any(units) else "numbers"
-    notes = [note_of(kind, sides, readings), suspect_sentinel(rows)]
+    if any(units) and not all(units):
+        kind += f", which {'TEST' if units[0] else 'TRAIN'} does not say"
+    notes = [note_of(kind, sides, readings), suspect_sentinel(rows), suspect_unit(rows)]
     return Column("number", *rows, "; ".join(filter(None, notes)))
 
 
 def subtract_least(readings: list) -> None:
     """Long numbers less the least of them: float64 keeps apart what is left."""
-    least = min(x for reading in readings for x in reading.exact if x is not None)
+    known = [x for reading in readings for x in reading.exact if x is not None]
+    least = min(known)
+    if max(known) - least > LARGEST:
+        return
     for reading in readings:
         left = [np.nan if x is None else float(x - least) for x in reading.exact]
         reading.values = np.array(left)
@@ -299,9 +311,31 @@ def suspect_sentinel(rows: list) -> str:
             if value not in SENTINELS or np.any(there == value):
                 continue
             times = np.sum(here == value)
+            others = here[(here != value) & np.isfinite(here)]
+            if not len(others) or np.abs(others - value).min() < 0.1 * np.ptp(others):
+                continue  # it stands in the row of the others
             if times >= ONE_SIDED:
                 return f"{value:g} stands in {times} rows of {name} only: a missing value?"
     return ""
+
+
+def suspect_unit(rows: list) -> str:
+    """A word on numbers that are 100, 1000, … times the other table's: grams and kilograms?"""
+    sizes = []
+    for side in rows:
+        some = np.abs(side[:: max(1, len(side) // 10_000)])
+        some = some[some > 0]
+        if not len(some):
+            return ""
+        sizes.append(np.quantile(some, QUARTILES))
+    power = np.log10(sizes[1] / sizes[0])
+    whole = np.rint(power[1])
+    if abs(whole) not in (2, 3, 6, 9) or np.abs(power - whole).max() > 0.15:
+        return ""
+    larger, smaller = ("TEST", "TRAIN") if whole > 0 else ("TRAIN", "TEST")
+    return (
+        f"those of {larger} are some {10 ** abs(whole):g} times those of {smaller}: another unit?"
+    )
 
 
 def rows_of(sides, readings: list) -> list:
@@ -365,7 +399,30 @@ def as_dates(train: Side, test: Side) -> Column | None:
         readings.append(Reading(values, {form: repr(side.levels[good[0]])} if len(good) else {}))
     if not any(np.isfinite(reading.values).any() for reading in readings):
         return None
-    return Column("number", *rows_of(sides, readings), note_of("dates", sides, readings))
+    rows = rows_of(sides, readings)
+    notes = [note_of("dates", sides, readings), suspect_day(rows), suspect_zone(sides)]
+    return Column("number", *rows, "; ".join(filter(None, notes)))
+
+
+def suspect_day(rows: list) -> str:
+    """A word on 9999-12-31 and the like in one table only."""
+    for day in DAY_SENTINELS:
+        value = np.datetime64(day, "s").astype(float)
+        times = [np.sum(side == value) for side in rows]
+        if max(times) >= ONE_SIDED and min(times) == 0:
+            name = "TRAIN" if times[0] else "TEST"
+            return f"{day} stands in {max(times)} rows of {name} only: a missing value?"
+    return ""
+
+
+def suspect_zone(sides: list) -> str:
+    """A word where one table's times have a zone and the other's have none."""
+    texts = [side.levels[:SAMPLE] for side in sides if side.codes is not None]
+    zoned = [any(map(has_zone, levels)) for levels in texts]
+    if len(zoned) == 2 and zoned[0] != zoned[1]:
+        name = "TRAIN" if zoned[0] else "TEST"
+        return f"only {name} names a time zone: the other table is taken for UTC"
+    return ""
 
 
 # ---------------------------------------------------------------- text
@@ -375,6 +432,8 @@ def as_text(train: Side, test: Side) -> Column:
     if all(len(side.levels) > max(50, len(side.codes) // 2) for side in sides):
         kinds = {side.numbers is None for side in (train, test)}
         note = "numbers in one table, text in the other" if len(kinds) > 1 else ""
+        signs = set().union(*(currencies_of(side.levels) for side in sides))
+        note = f"amounts in {' and in '.join(sorted(signs))}" if len(signs) > 1 else note
         return Column("text", sides[0].codes, sides[1].codes, note)  # not worth more: it is ignored
     names = [[canonical(level) for level in side.levels] for side in sides]
     own = [set(found) for found in names]

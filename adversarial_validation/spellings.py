@@ -14,20 +14,27 @@ import numpy as np
 import pandas as pd
 
 SAMPLE = 2000  # levels that are looked at to find out how a column is written
-CURRENCY = re.compile(r"[$€£¥₹₩元]|\b(USD|EUR|GBP|CNY|RMB)\b")
+CURRENCY = re.compile(r"[$€£¥₹₩元]|\b(USD|EUR|GBP|CNY|RMB|JPY|INR|KRW)\b")
+SAME_CURRENCY = {"USD": "$", "EUR": "€", "GBP": "£", "元": "¥", "CNY": "¥", "RMB": "¥"}
+SAME_CURRENCY |= {"INR": "₹", "KRW": "₩"}
+WEEKDAY = re.compile(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*[.,]?\s+", re.IGNORECASE)
 BOUND = re.compile(r"^[<>≤≥~≈]=?\s*|\+$")  # "<0.5" and "10+" are taken for 0.5 and 10
 SPACED = "[ '’_\u00a0\u202f]"  # marks between thousands, whatever the decimal mark
 UNIT = re.compile(r"(?<=\d)\s*([^\W\d_]{1,8}|°[CF]?)$")  # "70.5 kg"; one for the whole column
 MULTIPLES = {"k", "m", "b", "bn", "mn", "e", "万", "亿"}  # are no units: "1.5k" stays text
 TIME = re.compile(
-    r"(?:^|[ T]+)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d(?:[.,]\d+)?))?"
-    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)? ?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?$"
+    r"(?:^|[ T]+|(?<=[a-z]/\d{4}):)(?P<hour>\d{1,2})[:时](?P<minute>\d\d)"
+    r"(?:[:分](?P<second>\d\d(?:[.,]\d+)?))?[分秒]?"
+    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)? ?(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?$"
 )
+COMPACT = re.compile(r"^(\d{8})T?(\d\d)(\d\d)(\d\d)(Z?)$")  # 20190105T100000
 DAY_FIRST = {"%d/%m/%Y": "%m/%d/%Y", "%d-%m-%Y": "%m-%d-%Y", "%d/%m/%y": "%m/%d/%y"}
+DAY_FIRST |= {"%d-%m-%y": "%m-%d-%y"}
 DATES = ["%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%d.%m.%Y", "%d.%m.%y"]
 DATES += [form for pair in DAY_FIRST.items() for form in reversed(pair)]
-DATES += ["%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%d-%b-%Y", "%d-%b-%y"]
-DATES += ["%d%b%Y", "%Y-%m", "%Y/%m", "%Y年%m月", "%b %Y", "%B %Y", "%b-%Y", "%Y%m%d"]
+DATES += ["%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"]
+DATES += ["%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d%b%Y", "%Y_%m_%d", "%d. %m. %Y"]
+DATES += ["%Y-%m", "%Y/%m", "%m/%Y", "%Y年%m月", "%b %Y", "%B %Y", "%b-%Y", "%Y%m%d"]
 
 
 # ---------------------------------------------------------------- numbers
@@ -51,9 +58,15 @@ def cleaned(level: str) -> str:
     return f"-{text[1:-1]}" if text.startswith("(") and text.endswith(")") else text
 
 
+def currencies_of(levels: list) -> set:
+    """The currencies that stand beside numbers, each in one spelling."""
+    found = [CURRENCY.search(level) for level in levels[:SAMPLE] if any(map(str.isdigit, level))]
+    return {SAME_CURRENCY.get(sign[0], sign[0]) for sign in found if sign}
+
+
 def common_unit(levels: list) -> str:
     """The unit behind most numbers of a column, "" for none."""
-    found = [UNIT.search(level.strip()) for level in levels[:SAMPLE]]
+    found = [UNIT.search(CURRENCY.sub("", level).strip()) for level in levels[:SAMPLE]]
     units = Counter(unit[1] for unit in found if unit)
     unit, times = units.most_common(1)[0] if units else ("", 0)
     return unit if 2 * times > len(found) and unit.lower() not in MULTIPLES else ""
@@ -95,8 +108,11 @@ def remark_on(level: str, text: str, decimal: str) -> str:
 
 
 def canonical(level: str) -> str:
-    """A level of text: no spaces around it, numbers written in one way ("1.0" is "1")."""
-    text = level.strip()
+    """A level of text: no spaces to speak of, characters and numbers written in one way: "1.0" is
+    "1", and a full-width A is an A."""
+    if not level.isascii():
+        level = unicodedata.normalize("NFKC", level)
+    text = " ".join(level.split())
     number = plain_number(text, ".") if text[:1] in "+-.0123456789" else None
     return f"{float(number):.17g}" if number and len(number) < 16 else text
 
@@ -104,7 +120,7 @@ def canonical(level: str) -> str:
 # ---------------------------------------------------------------- dates
 def split_time(level: str) -> tuple:
     """("2019-01-05", seconds of UTC since midnight, 0 where there is no time of day)."""
-    text = level.strip()
+    text = WEEKDAY.sub("", COMPACT.sub(r"\1T\2:\3:\4\5", level.strip()))
     found = TIME.search(text)
     return (text[: found.start()], seconds_of(found)) if found else (text, 0.0)
 
@@ -117,14 +133,22 @@ def seconds_of(found: re.Match) -> float:
     seconds = 3600 * hour + 60 * int(found["minute"])
     seconds += float((found["second"] or "0").replace(",", "."))
     zone = (found["zone"] or "").replace(":", "")
-    if len(zone) < 5:
+    if not zone.startswith(("+", "-")):
         return seconds
-    east = 3600 * int(zone[1:3]) + 60 * int(zone[3:])
+    east = 3600 * int(zone[1:3]) + 60 * int(zone[3:] or 0)
     return seconds - east if zone[0] == "+" else seconds + east
 
 
+def has_zone(level: str) -> bool:
+    found = TIME.search(level.strip())
+    return bool(found and found["zone"])
+
+
 def seconds_since_1970(moments: pd.Series) -> np.ndarray:
-    return ((moments - pd.Timestamp(0)) / pd.Timedelta(seconds=1)).to_numpy(float)
+    """In steps of a microsecond, which reach from the year 1 to 9999."""
+    ticks = moments.dt.as_unit("us").to_numpy().astype("datetime64[us]")
+    seconds = ticks.astype(np.int64) / 1e6
+    return np.where(np.isnat(ticks), np.nan, seconds)
 
 
 def parse_dates(dates: list, form: str) -> np.ndarray:

@@ -6,12 +6,15 @@ Differs from the article: it begins where the rows are vectors already.
 pandas reads the files; column_types.py decides what a column is, on both tables together.
 """
 
+import bz2
 import csv
 import gzip
 import io
 import itertools
+import lzma
 import re
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from column_types import Column, Side, decide, needs_text, side_of
 from spellings import decimal_votes
@@ -72,11 +76,14 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV file or parquet: separator , ; | or tab; UTF-8 or UTF-16; may be .gz.
+    """A CSV file, JSON lines or parquet: separator , ; | or tab; UTF-8 or UTF-16; may be packed by
+    gzip, bzip2, xz or zip. What a file is, its first bytes say, not its name.
 
     ValueError or OSError, in one line, for a file that is no such table.
     """
-    if path.suffix == ".parquet":
+    with path.open("rb") as file:
+        start = file.read(8)
+    if path.suffix == ".parquet" or start.startswith(b"PAR1"):
         try:
             return Table(pd.read_parquet(path))
         except ImportError:
@@ -86,21 +93,34 @@ def read_table(path: Path) -> Table:
     except UnicodeError as error:
         where = f"{error.reason} at byte {error.start}" if hasattr(error, "start") else str(error)
         raise ValueError(f"{path} is not UTF-8 text ({where}): save it as UTF-8") from None
-    except (ValueError, EOFError, zlib.error, csv.Error) as error:  # pandas' own are ValueErrors
+    # pandas' own are ValueErrors
+    except (
+        ValueError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        csv.Error,
+        zipfile.BadZipFile,
+    ) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is not a table: {reason}") from None
 
 
 def read_csv(path: Path) -> Table:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
+    packing, opener = packing_of(path)
+    with opener() as file:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with opener(path, "rt", encoding=encoding, newline="") as file:
-        start = file.read(1 << 16)
+    with opener() as file, io.TextIOWrapper(file, encoding, newline="") as text:
+        start = text.read(1 << 16)
+    if "\x00" in start:
+        raise ValueError("it holds bytes of 0: no text, or UTF-16 without its mark")
+    if start.lstrip().startswith(("{", "[")):
+        return read_json_lines(path, packing, encoding)
     named = re.match(r"sep=(.)\r?\n", start)  # a line that Excel understands
     start = start[named.end() :] if named else start
     separator = named[1] if named else find_separator(start)
     form = {"sep": separator, "encoding": encoding, "skipinitialspace": True}
+    form["compression"] = packing
     form["skiprows"] = 1 if named else 0
     remarks = []
     header, *rows = first_records(start, separator) or [[]]
@@ -117,6 +137,8 @@ def read_csv(path: Path) -> Table:
             return pd.read_csv(path, **form, **options)
 
     frame = read()
+    if frame.shape[1] == 1 and not re.fullmatch(r"[\w .-]*", str(frame.columns[0])):
+        remarks.append(f"{path.name}: one column; the separators known are , ; | and tab")
     named_rows = not isinstance(frame.index, pd.RangeIndex)
     frame = frame.reset_index(drop=True)
     stripped = [str(name).strip() for name in frame.columns]
@@ -125,9 +147,38 @@ def read_csv(path: Path) -> Table:
     return Table(frame, None if named_rows else read, separator, remarks)
 
 
+PACKINGS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+
+
+def packing_of(path: Path) -> tuple:
+    """(pandas' name of the packing of a file or None, a function that opens what is inside)."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    packing = next((name for mark, name in PACKINGS.items() if start.startswith(mark)), None)
+    openers = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open, None: open}
+    if packing != "zip":
+        return packing, lambda: openers[packing](path, "rb")
+    names = zipfile.ZipFile(path).namelist()
+    if any(name.startswith("xl/") for name in names):
+        raise ValueError("it is an Excel workbook: save it as CSV")
+    if len(names) != 1:
+        raise ValueError(f"the zip holds {len(names)} files: it must be one")
+    return packing, lambda: zipfile.ZipFile(path).open(names[0])
+
+
+def read_json_lines(path: Path, packing: str | None, encoding: str) -> Table:
+    """A table of one JSON object a line."""
+    try:
+        frame = pd.read_json(path, lines=True, encoding=encoding, compression=packing)
+    except ValueError as error:
+        raise ValueError(f"it begins as JSON, but is not one object a line ({error})") from None
+    return Table(frame)
+
+
 def first_records(start: str, separator: str, most: int = 50) -> list:
     """The first lines of a file, cut into fields; empty lines and a line cut short are left out."""
-    lines = io.StringIO(start if start.endswith("\n") else start[: start.rfind("\n") + 1] or start)
+    whole = start if start.endswith("\n") else start[: start.rfind("\n") + 1] or start
+    lines = io.StringIO(whole, newline=None)
     records = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     return [record for record in itertools.islice(records, most) if record]
 
@@ -181,7 +232,9 @@ def compare_names(train, test, target: str | None) -> list:
     only = [name for name in only if name != target]
     if only:
         found.append(f"columns in one table only, ignored: {', '.join(only)}")
-    if any(re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", name) for name in only):
+    shared = [str(name) for name in train.columns.intersection(test.columns)]
+    numbered = shared == [str(k) for k in range(len(shared))]  # a frame without names
+    if any(re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", name) for name in only + shared * (not numbered)):
         found.append(
             "a column is named by a number: does the first line of each file hold the names?"
         )
@@ -242,12 +295,12 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
             for side, values in (("TRAIN", column.train), ("TEST", column.test))
             if (np.isnan(values) if column.kind == "number" else values < 0).all()
         ]
-        if column.note:
-            taken_for[name] = column.note
         prints = [
             fingerprint(*pair) for pair in zip(prints, (column.train, column.test), strict=True)
         ]
         more, codes = encode_number(column) if column.kind == "number" else encode_text(column)
+        if column.note:
+            taken_for[name] = column.note
         features += more
         if column.kind == "text":
             texts.append(name)
@@ -263,12 +316,26 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
             f"{repeated} of {len(prints[1])} test rows repeat a training row "
             "in every column that D sees"
         )
+    found += copies(prints)
     n = len(prints[0])
     x = np.empty((n + len(prints[1]), len(features)), np.float32)
     for j, feature in enumerate(features):
         x[:, j] = feature
         features[j] = None  # frees memory as it goes
     return Prepared(x[:n], x[n:], bins, texts, found, taken_for)
+
+
+def copies(prints: list) -> list:
+    """Warnings on tables in which many rows are copies of others."""
+    warned = []
+    for name, rows in zip(("TRAIN", "TEST"), prints, strict=True):
+        same = len(rows) - len(np.unique(rows))
+        if same > 0.2 * len(rows):
+            warned.append(
+                f"{same} of {len(rows)} rows of {name} are the same as others in every column that "
+                "D sees: if they are copies, p is too small"
+            )
+    return warned
 
 
 def fingerprint(before: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -280,6 +347,15 @@ def fingerprint(before: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- encoding
+def a_few_decide(value: np.ndarray) -> bool:
+    """Do a few numbers make up most of the variance? One 1e12 must not hide what the rest tells."""
+    largest = np.abs(value).max()
+    scaled = value / largest if largest > 1e100 else value  # its square would be infinite
+    middle, spread = scaled.mean(), scaled.std()
+    clipped = np.clip(scaled, middle - 5 * spread, middle + 5 * spread)
+    return bool(clipped.std() < 0.5 * spread)
+
+
 def standardised(value: np.ndarray) -> np.ndarray:
     """Mean 0, sd 1, clipped to 5 sd, float32: centred first, so that close numbers stay apart."""
     largest = np.abs(value).max()
@@ -296,6 +372,10 @@ def encode_number(column: Column) -> tuple:
     deciles = np.quantile(some, np.linspace(0.1, 0.9, 9))
     codes = np.where(missing, -1, np.searchsorted(deciles, value, side="left")).astype(np.int8)
     value[missing] = deciles[4]
+    if a_few_decide(value):
+        value = scipy.stats.rankdata(value)
+        ranks = "a few make up most of the variance: D sees ranks"
+        column.note = f"{column.note or 'numbers'}; {ranks}"
     features = [value, missing.astype(float)] if missing.any() else [value]
     return [standardised(feature) for feature in features], codes
 

@@ -32,10 +32,10 @@ COMPARISONS = {
     ast.NotEq: np.not_equal,
 }
 RESERVED = {*ONE_ARGUMENT, *ANY_ARGUMENTS}  # names that a model may not give to anything else
-UFUNCS = {  # every function that a rewritten expression may call
+UFUNCS = {  # every function that a rewritten expression may call; "np.less" is no name of a model's
     **ONE_ARGUMENT,
     **ANY_ARGUMENTS,
-    **{function.__name__: function for function in COMPARISONS.values()},
+    **{f"np.{function.__name__}": function for function in COMPARISONS.values()},
 }
 
 
@@ -82,7 +82,7 @@ def rewrite_sign(node: ast.UnaryOp) -> ast.expr:
     if isinstance(node.op, ast.USub):
         return ast.UnaryOp(ast.USub(), value)
     if isinstance(node.op, ast.Not):
-        return call("equal", value, ast.Constant(0.0))
+        return call("np.equal", value, ast.Constant(0.0))
     raise TypeError("only + and - and not stand before a value")
 
 
@@ -90,14 +90,14 @@ def rewrite_comparison(node: ast.Compare) -> ast.expr:
     values = [rewrite(value) for value in (node.left, *node.comparators)]
     if not all(type(op) in COMPARISONS for op in node.ops):
         raise TypeError("comparisons are < <= > >= == !=")
-    names = [COMPARISONS[type(op)].__name__ for op in node.ops]
+    names = [f"np.{COMPARISONS[type(op)].__name__}" for op in node.ops]
     links = [call(name, *pair) for name, *pair in zip(names, values, values[1:], strict=False)]
     return functools.reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), links)
 
 
 def rewrite_and_or(node: ast.BoolOp) -> ast.expr:
     zero = ast.Constant(0.0)
-    values = [call("not_equal", rewrite(value), zero) for value in node.values]
+    values = [call("np.not_equal", rewrite(value), zero) for value in node.values]
     if isinstance(node.op, ast.And):
         return functools.reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), values)
     return functools.reduce(lambda a, b: call("max", a, b), values)
@@ -194,3 +194,74 @@ def surely_positive(node: ast.expr, constants: dict) -> bool:
     if isinstance(node.op, ast.Pow):
         return surely_positive(node.left, constants)
     return all(surely_positive(value, constants) for value in (node.left, node.right))
+
+
+def surely_above_zero(node: ast.expr, constants: dict) -> bool:
+    """True where the form of the expression shows that it is > 0 for counts ≥ 0."""
+    if isinstance(node, ast.Constant):
+        return node.value > 0
+    if isinstance(node, ast.Name):
+        return constants.get(node.id, 0) > 0
+    if isinstance(node, ast.UnaryOp):
+        return False
+    if isinstance(node, ast.Call):
+        known = [surely_above_zero(value, constants) for value in node.args]
+        certain = {"exp": True, "sqrt": all(known), "min": all(known), "max": any(known)}
+        return certain.get(node.func.id, False)
+    known = [surely_above_zero(value, constants) for value in (node.left, node.right)]
+    if isinstance(node.op, ast.Add):
+        return any(known) and surely_positive(node, constants)
+    return known[0] if isinstance(node.op, ast.Pow) else all(known) and type(node.op) is not ast.Sub
+
+
+def surely_finite(node: ast.expr, constants: dict) -> bool:
+    """True where the form of the expression shows that it is a finite number for counts ≥ 0."""
+    if isinstance(node, ast.Constant):
+        return bool(np.isfinite(node.value))
+    if isinstance(node, ast.Name):
+        return True
+    if isinstance(node, ast.UnaryOp):
+        return surely_finite(node.operand, constants)
+    if isinstance(node, ast.Call):
+        finite = all(surely_finite(value, constants) for value in node.args)
+        first = node.args[0]
+        falling = isinstance(first, ast.UnaryOp) and surely_positive(first.operand, constants)
+        certain = {
+            "exp": falling,
+            "log": surely_above_zero(first, constants),
+            "sqrt": surely_positive(first, constants),
+        }
+        return finite and certain.get(node.func.id, True)
+    finite = surely_finite(node.left, constants) and surely_finite(node.right, constants)
+    if isinstance(node.op, ast.Div):
+        return finite and surely_above_zero(node.right, constants)
+    if isinstance(node.op, ast.Pow):
+        power = known_value(node.right, constants)
+        rising = power is not None and power >= 0
+        return finite and rising and surely_positive(node.left, constants)
+    return finite
+
+
+def known_value(node: ast.expr, known: dict) -> float | None:
+    """The value of an expression of which only some names are known, None where it is open.
+
+    0·y and 0/y are 0, and so is min(0, y) where y ≥ 0, whatever y.
+    """
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.UnaryOp):
+        value = known_value(node.operand, known)
+        return None if value is None else -value
+    parts = node.args if isinstance(node, ast.Call) else [node.left, node.right]
+    values = [known_value(part, known) for part in parts]
+    function = UFUNCS[node.func.id] if isinstance(node, ast.Call) else OPERATORS[type(node.op)]
+    if None not in values:
+        with np.errstate(all="ignore"):
+            return float(function(*values))
+    if function is np.multiply and 0 in values or function is np.divide and values[0] == 0:
+        return 0.0
+    if function is np.minimum and 0 in values:
+        return 0.0 if all(surely_positive(part, known) for part in parts) else None
+    return None

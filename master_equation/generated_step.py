@@ -94,10 +94,14 @@ def write_wait(network: Network, writer: Writer) -> list:
     watched = dict.fromkeys(writer.rows[name] for _, name, _ in network.unguarded)
     for row in watched:
         writer.lines.append(f"np.minimum(low, {row}, out=low)")
-    unsure, sums = network.unsure_laws(), []
+    sums = []
     for r, law in enumerate(network.laws):
         rate = writer.value(parse_expression(law))
-        if r in unsure and isinstance(rate, str):
+        if r in network.unbounded_laws and isinstance(rate, str):
+            zero = writer.call("np.multiply", rate, 0.0, keep=(rate,))  # ∞·0 is not a number
+            writer.lines.append(f"np.minimum(low, {zero}, out=low)")
+            writer.free.append(zero)
+        if r in network.unsure_laws and isinstance(rate, str):
             writer.lines.append(f"np.minimum(low, {rate}, out=low)")
             rate = writer.call("np.maximum", rate, 0.0)
         previous = sums[-1] if sums else 0.0
@@ -152,6 +156,6 @@ def write_fire(nu: np.ndarray, sums: list, writer: Writer) -> None:
 def compile_step(network: Network, carried: list) -> tuple:
     """(wait, fire, number of work rows) of a network; `carried`: the species that are kept."""
     source, buffers = generate_step(network, carried)
-    space = {"np": np}
+    space = {"np": np, "inf": np.inf, "nan": np.nan}
     exec(compile(source, "<generated step>", "exec"), space)
     return space["wait"], space["fire"], buffers

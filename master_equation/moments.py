@@ -71,6 +71,7 @@ def mean_field_path(network: Network, m: np.ndarray, now: float, marks: np.ndarr
         raise ValueError(
             f"a law takes {network.species[below[0]]} below 0 in the mean-field equation"
         )
+    network.check_rates(result.y)
     return np.maximum(result.y, 0)[:, np.searchsorted(result.t, marks)]  # −1e-10 is rounding
 
 

@@ -25,9 +25,19 @@ from functools import cached_property
 
 import numpy as np
 
-from expressions import degree, evaluate, names_in, parse_expression, python_name, surely_positive
+from expressions import (
+    degree,
+    evaluate,
+    known_value,
+    names_in,
+    parse_expression,
+    python_name,
+    surely_finite,
+    surely_positive,
+)
 
 LARGEST_COUNT = 2**53  # from here on X + 1 is X in floating point
+MOST_MOLECULES = 1_000_000  # of one species on one side of a reaction
 MOST_ROUNDS = 100  # of 'when' statements that set each other off
 FULL_WIDTH = str.maketrans("：＝，＋－＞＜（）＊／　；", ":=,+-><()*/ ;")  # of a Chinese keyboard
 
@@ -159,8 +169,9 @@ class Network:
         for _ in range(MOST_ROUNDS if self.triggers else 0):
             now, acted = after, False
             for condition, values in self.triggers:
-                is_true = self.evaluate(condition, now) != 0
-                rises = is_true & ~(self.evaluate(condition, before) != 0)
+                # what is not a number is not true
+                is_true = np.abs(self.evaluate(condition, now)) > 0
+                rises = is_true & ~(np.abs(self.evaluate(condition, before)) > 0)
                 if np.any(rises):
                     after = self.set_counts(after, values, rises)
                     acted = True
@@ -207,19 +218,16 @@ class Network:
 
     @cached_property
     def unguarded(self) -> list:
-        """(reaction, species, molecules it takes) where a law written by hand is not 0 although
-        there are too few molecules, so that it may lead below zero. Tried at random counts."""
+        """(reaction, species, molecules it takes) where the form of a law written by hand does not
+        show that it is 0 when there are too few molecules, so that it may lead below zero."""
         found = []
-        others = np.random.default_rng(0).integers(0, 60, (len(self.species), 64)).astype(float)
         for r, text in enumerate(self.reactions):
+            tree = parse_expression(self.laws[r])
             for i, name in enumerate(self.species):
                 needed = -self.changes[i][r]
                 if self.custom[r] and needed > 0:
-                    states = np.repeat(others, needed, axis=1)
-                    states[i] = np.tile(np.arange(needed), others.shape[1])
-                    with np.errstate(all="ignore"):
-                        rates = self.evaluate(self.laws[r], states)
-                    if np.any(rates != 0):
+                    few = [self.constants | {name: float(count)} for count in range(needed)]
+                    if any(known_value(tree, known) != 0 for known in few):
                         found.append((text, name, needed))
         return found
 
@@ -240,11 +248,40 @@ class Network:
                 reached = ", ".join(f"{name} = {count:g}" for name, count in counts)
                 raise ValueError(below_zero(reaction, name, needed, reached))
 
+    def check_rates(self, states: np.ndarray) -> None:
+        """Raises ValueError where a law written by hand is negative or not finite at whole counts
+        near `states` (S, n), and says where."""
+        near = np.rint(states)
+        for r in sorted({*self.unsure_laws, *self.unbounded_laws}):
+            with np.errstate(all="ignore"):
+                rates = np.broadcast_to(self.evaluate(self.laws[r], near), near.shape[1:])
+            bad = np.flatnonzero(~((rates >= -1e-9) & (rates < np.inf)))
+            if len(bad):
+                counts = zip(self.species, near[:, bad[0]].tolist(), strict=True)
+                reached = ", ".join(f"{name} = {count:g}" for name, count in counts)
+                raise ValueError(
+                    f"the rate of '{self.reactions[r]}' is {rates[bad[0]]:g} at {reached}: must be "
+                    "a number, 0 or more"
+                )
+
+    def laws_by_hand(self) -> list:
+        """(index, tree) of each."""
+        return [(r, parse_expression(law)) for r, law in enumerate(self.laws) if self.custom[r]]
+
+    @cached_property
     def unsure_laws(self) -> list:
         """Indices of the laws whose form does not show that they are never negative."""
-        trees = [parse_expression(law) for law in self.laws]
-        pairs = zip(range(len(trees)), trees, self.custom, strict=True)
-        return [r for r, tree, own in pairs if own and not surely_positive(tree, self.constants)]
+        return [r for r, tree in self.laws_by_hand() if not surely_positive(tree, self.constants)]
+
+    @cached_property
+    def unbounded_laws(self) -> list:
+        """Indices of the laws whose form does not show that they are finite, as k/X."""
+        return [r for r, tree in self.laws_by_hand() if not surely_finite(tree, self.constants)]
+
+
+def rounded_time(moment: float) -> float:
+    """A time as it is meant: the third of four between 0 and 0.3 is 0.2, as in 'at 0.2: X = 5'."""
+    return float(f"{moment:.12g}")
 
 
 def below_zero(reaction: str, name: str, needed: int, reached: str) -> str:
@@ -284,7 +321,7 @@ class ModelReader:
         value = evaluate(expression, self.constants)
         if isinstance(value, complex) or not math.isfinite(value):
             raise ValueError(f"'{expression.strip()}' is not a finite number")
-        return float(value)
+        return float(value) + 0.0  # −0.0 is 0
 
     def count(self, name: str, expression: str) -> int:
         value = self.number(expression)
@@ -305,7 +342,7 @@ class ModelReader:
         """{species: molecules} of one side of a reaction."""
         molecules = {}
         for term in [] if text.strip() in ("", "0") else text.split("+"):
-            match = re.fullmatch(r"\s*(\d*)\s*([A-Za-z_]\w*)\s*", term)
+            match = re.fullmatch(r"\s*(\d*)\s*([A-Za-z_][A-Za-z0-9_]*)\s*", term)
             if not match:
                 raise ValueError(
                     f"cannot read '{term.strip()}' "
@@ -313,6 +350,8 @@ class ModelReader:
                 )
             name = self.known_species(match[2], self.constants)
             molecules[name] = molecules.get(name, 0) + int(match[1] or 1)
+            if molecules[name] > MOST_MOLECULES:
+                raise ValueError(f"'{term.strip()}': at most {MOST_MOLECULES:,} molecules")
         return molecules
 
     def settings(self, text: str) -> dict:
@@ -328,13 +367,13 @@ class ModelReader:
 
     def statement(self, line: str) -> None:
         declared = re.fullmatch(
-            r"(species|constant|parameter|observe)\s+([A-Za-z_]\w*)\s*=\s*(.+)", line
+            r"(species|constant|parameter|observe)\s+([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.+)", line
         )
         event = re.fullmatch(r"(at|when)\s+(.+?)\s*:\s*(.+)", line)
         if declared:
             self.declaration(*declared.groups())
         elif event and event[1] == "at":
-            moment = self.number(event[2])
+            moment = rounded_time(self.number(event[2]))
             if moment < 0:
                 raise ValueError(f"time {event[2]} is negative")
             self.timed.append((moment, self.settings(event[3])))
@@ -407,7 +446,7 @@ class ModelReader:
 def parse_network(text: str) -> Network:
     """Read the text form. Raises ValueError with the line number and what is wrong there."""
     reader = ModelReader()
-    for i, raw in enumerate(text.splitlines(), 1):
+    for i, raw in enumerate(re.split("\r\n|\r|\n", text), 1):
         line = raw.split("#")[0].translate(FULL_WIDTH).replace("→", "->").strip()
         if line:
             try:

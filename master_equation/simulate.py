@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 import cli
+from expressions import python_name
 from moments import exact_moments, leap_moments, mean_field
-from reaction_network import MODELS, Network, load_network, parse_network
+from reaction_network import MODELS, Network, load_network, parse_network, rounded_time
 from state_space import METHODS as SOLVERS
 from state_space import lost, solve_within
 from stochastic_simulation import simulate
@@ -36,6 +37,7 @@ COLORS = {
     "mean-field": "C5",
 }
 QUICK_TRAJECTORIES = 2000
+MOST_TIMES = 1_000_000
 # sample paths, and what they may cost
 PATHS = 5
 PATH_STEPS = 300_000
@@ -49,7 +51,12 @@ def read_times(text: str) -> np.ndarray:
     try:
         if ":" in text:
             first, last, count = text.split(":")
-            times = np.linspace(float(first), float(last), int(count))
+            if int(count) == 1 and float(first) != float(last):
+                raise ValueError("one time cannot be both")
+            if int(count) > MOST_TIMES:
+                raise argparse.ArgumentTypeError(f"{text}: at most {MOST_TIMES:,} times")
+            marks = np.linspace(float(first), float(last), int(count))
+            times = np.array([rounded_time(mark) for mark in marks])
         else:
             times = np.array([float(part) for part in text.split(",")])
     except ValueError:
@@ -70,7 +77,7 @@ def read_limit(text: str) -> tuple:
     name, _, value = text.partition("=")
     if not value.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}': looks like X=200, a species and its maximum")
-    return name, int(value)
+    return python_name(name), int(value)
 
 
 def flags(parser):
@@ -129,6 +136,17 @@ def describe(network: Network) -> str:
 # ---------------------------------------------------------------- methods
 def run_method(method: str, network: Network, times: np.ndarray, args) -> dict:
     """{mean: {name: (T,)}, sd: …, distributions: {name: (values (K,), p (T, K))}, note: str}."""
+    with np.errstate(all="ignore"):  # what is not finite is said
+        result = run_one(method, network, times, args)
+    own = [name for name, values in result["mean"].items() if not np.isfinite(values).all()]
+    if own:
+        result["note"] += f"; not finite: {', '.join(own)}, which has no value in some state"
+    distributions = result["distributions"].items()
+    result["distributions"] = {k: pair for k, pair in distributions if np.isfinite(pair[0]).all()}
+    return result
+
+
+def run_one(method: str, network: Network, times: np.ndarray, args) -> dict:
     if method == "exact":
         return run_exact(network, times, args)
     if method == "states":
@@ -179,15 +197,23 @@ def run_leaps(kind: str, network: Network, times: np.ndarray, args) -> dict:
             f"{biased_sd[name][-1] - sd[name][-1]:+.3g} of {name}"
             for name in mean
         ]
+        gaps = [biased[name][-1] - mean[name][-1] for name in mean]
+        errors = [0.0] * len(gaps)
         bias = "its bias at the end: " + ", ".join(parts)
     else:  # a first-order bias halves with the leap
         half = tau_leap(network, times, n, tau / 2, kind, args.seed + 1)
-        parts = []
+        parts, gaps, errors = [], [], []
         for name in found["mean"]:
             gap = 2 * (found["mean"][name][-1] - half["mean"][name][-1])
             error = 2 * np.hypot(found["sd"][name][-1], half["sd"][name][-1]) / np.sqrt(n)
             parts.append(f"mean {gap:+.2g} (± {error:.1g}) of {name}")
+            gaps.append(gap)
+            errors.append(error)
         bias = "its bias at the end, from leaps of half the length: " + ", ".join(parts)
+    sizes = [abs(values[-1]) for values in found["mean"].values()]
+    known = zip(gaps, errors, sizes, strict=True)
+    if any(abs(gap) > 3 * error + 0.05 * size for gap, error, size in known):
+        bias += "; that is too much, choose a smaller --tau"
     note = f"{found['leaps']} leaps of {tau:g} at most, {found['halved']} of them halved at zero"
     return {
         "mean": found["mean"],
@@ -212,8 +238,7 @@ def sample_paths(network: Network, times: np.ndarray, args) -> tuple:
         "max_seconds": min(args.max_seconds, PATH_SECONDS),
     }
     states = simulate(network, fine, PATHS, args.seed + 1_000_003, keep=True, **limits)["states"]
-    with np.errstate(all="ignore"):
-        return fine, network.outputs(states.swapaxes(0, 1).astype(float))
+    return fine, network.outputs(states.swapaxes(0, 1).astype(float))
 
 
 # ---------------------------------------------------------------- tables
@@ -356,7 +381,8 @@ def main(args):
         raise ValueError(f"no method could run; {', '.join(refused)}: {list(refused.values())[-1]}")
     paths = None
     try:
-        paths = sample_paths(network, times, args)
+        with np.errstate(all="ignore"):
+            paths = sample_paths(network, times, args)
         write_tables(args.out_dir, times, results, paths)
     except ValueError as error:
         print(f"paths: not drawn: {str(error).split(';')[0]}")

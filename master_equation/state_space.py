@@ -10,6 +10,7 @@ Methods: uniformisation p(t) = Σ_k Poisson(k; Λt) (I + W̃/Λ)^k p(0); eigen-d
          `choose_method` goes by structure, size and Λt.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from reaction_network import Network, independent_species
 from stochastic_simulation import simulate
 
 METHODS = ("eigen", "uniformisation", "expm_multiply", "dense")
+SMALL_BOX = 10_000  # states that need no thrift
 LARGEST_BOX = 6_000_000  # states looked at before unreachable ones are dropped, about 0.5 GB
 
 
@@ -30,6 +32,7 @@ class StateSpace:
     generator: object  # W̃, a scipy.sparse.csr_array (N, N): column = from, row = to; its column
     # sums are minus what leaves the space
     leaks: np.ndarray  # (S, N) rate of leaving by each species' limit
+    escape: np.ndarray  # (N,) rate of leaving the space
     start: np.ndarray  # (N,) p(0)
     limits: dict
 
@@ -48,10 +51,12 @@ class StateSpace:
     def marginal(self, p: np.ndarray, name: str) -> tuple:
         """(values (K,), probabilities (T, K)) of one output, in order of its values.
 
-        Whole numbers come without gaps, low … high; others as they occur, with twelve digits."""
+        Whole numbers come without gaps, low … high, unless these are wide; others as they occur,
+        with twelve digits."""
         values = self.outputs()[name]
-        if (values == np.rint(values)).all():
-            found = np.arange(values.min(), values.max() + 1)
+        low, high = values.min(), values.max()
+        if high - low < 10 * len(values) + 1000 and (values == np.rint(values)).all():
+            found = np.arange(low, high + 1)
         else:
             values = np.array([float(f"{value:.12g}") for value in values])
             found = np.unique(values)
@@ -73,7 +78,8 @@ class Box:
         if np.prod(self.shape, dtype=float) > LARGEST_BOX:
             box = " × ".join(map(str, self.shape))
             raise ValueError(f"{box} states exceed {LARGEST_BOX:,}: lower the limits, or simulate")
-        states = self.complete(np.indices(self.shape).reshape(len(self.keep), -1))
+        everything = np.indices(self.shape).reshape(len(self.keep), math.prod(self.shape))
+        states = self.complete(everything)
         valid = self.inside(states)
         self.states = states[:, valid]
         self.number = np.where(valid, np.cumsum(valid) - 1, -1)
@@ -109,6 +115,8 @@ class Box:
     def place(self, full: np.ndarray) -> np.ndarray:
         """Index in `states` of each column of `full`, −1 where outside."""
         inside = self.inside(full)
+        if not self.keep:  # nothing moves: one state
+            return np.where(inside, 0, -1)
         code = np.ravel_multi_index(np.where(inside, full[self.keep], 0), self.shape)
         return np.where(inside, self.number[code], -1)
 
@@ -135,6 +143,7 @@ def build(network: Network, limits: dict) -> StateSpace:
     arrivals = []
     values = []
     leaks = np.zeros((len(nu), len(reached)))
+    escape = np.zeros(len(reached))
     for r, target in enumerate(targets):
         rate, to = rates[r, reached], target[reached]
         fired = np.flatnonzero(rate > 0)
@@ -145,13 +154,14 @@ def build(network: Network, limits: dict) -> StateSpace:
         values += [rate[inside], -rate[fired]]
         above = afters[r][:, reached] > box.highest[:, None]
         leaks += np.where((to < 0) & above, rate, 0)
+        escape += np.where((to < 0) & (rate > 0), rate, 0)
     places = np.concatenate(arrivals), np.concatenate(origins)
     generator = scipy.sparse.coo_array(
         (np.concatenate(values), places), shape=(len(reached),) * 2
     ).tocsr()
     p = np.zeros(len(reached))
     p[new[start]] = 1
-    return StateSpace(network, states[:, reached], generator, leaks, p, limits)
+    return StateSpace(network, states[:, reached], generator, leaks, escape, p, limits)
 
 
 def reachable(box: Box, network: Network, rates, targets: list, start: int) -> np.ndarray:
@@ -202,6 +212,34 @@ def uniformisation(generator, p: np.ndarray, duration: float) -> np.ndarray:
     return total
 
 
+def stiff_exponential(generator, escape: np.ndarray, duration: float) -> np.ndarray:
+    """exp(W̃·duration), dense (N, N), also where Λ·duration is 1e15: no number in it is negative.
+
+    By uniformisation over Λ·duration/2^s ≤ 1/2, squared s times. A state more holds what leaves the
+    space at the rates `escape`, so that all columns sum to 1, and are brought back to that.
+    """
+    n = len(escape)
+    rates = np.zeros((n + 1, n + 1))
+    rates[:n, :n] = generator.toarray()
+    np.fill_diagonal(rates, 0)
+    rates[n, :n] = escape
+    exits = rates.sum(axis=0)
+    largest = exits.max() * duration
+    squarings = max(0, int(np.ceil(np.log2(2 * largest)))) if largest > 0 else 0
+    mean = largest / 2**squarings
+    step = rates / (exits.max() or 1.0)
+    np.fill_diagonal(step, 1 - exits / (exits.max() or 1.0))
+    power = np.eye(n + 1)
+    found = np.zeros_like(power)
+    for weight in scipy.stats.poisson.pmf(np.arange(20), mean):
+        found += weight * power
+        power = step @ power
+    for _ in range(squarings):
+        found /= found.sum(axis=0)
+        found = found @ found
+    return (found / found.sum(axis=0))[:n, :n]
+
+
 def symmetrise(generator) -> tuple | None:
     """(diagonal, off-diagonal, ln stationary weights) of a reversible birth–death chain.
 
@@ -241,10 +279,11 @@ def choose_method(space: StateSpace, duration: float) -> str:
     """Uniformisation, except for stiff problems that are small or are reversible chains."""
     n, steps = len(space.start), -space.generator.diagonal().min() * duration
     parts = symmetrise(space.generator) if 2 <= n <= 3000 else None
-    stiff = parts and steps > 10 * n and not space.network.timed
+    # rounding of the eigenvalues is a relative error of some 1e-16 · steps
+    stiff = parts and 10 * n < steps < 1e6 and not space.network.timed
     if stiff and amplification(parts[2], space.start) < 10:
         return "eigen"
-    return "dense" if n <= 300 and steps > 1e5 else "uniformisation"
+    return "dense" if n <= 500 and steps > 1e5 else "uniformisation"
 
 
 def advance(space: StateSpace, p: np.ndarray, durations: np.ndarray, method: str) -> list:
@@ -263,7 +302,7 @@ def advance(space: StateSpace, p: np.ndarray, durations: np.ndarray, method: str
         else:
             key = float(f"{duration:.12g}")  # equal steps share one matrix exponential
             if key not in cache:
-                cache[key] = scipy.linalg.expm(space.generator.toarray() * duration)
+                cache[key] = stiff_exponential(space.generator, space.escape, key)
             p = cache[key] @ p
         found.append(p)
     return found
@@ -317,6 +356,9 @@ def first_limits(network: Network, end: float, given: dict, seed: int) -> dict:
     if not free:
         return {}
     initial = dict(zip(network.species, network.initial, strict=True))
+    closed = closed_limits(network, free)
+    if closed:
+        return closed
     for name in free:
         if initial[name] > LARGEST_BOX:
             raise ValueError(f"{name} = {initial[name]:,}: too many states, simulate instead")
@@ -329,6 +371,25 @@ def first_limits(network: Network, end: float, given: dict, seed: int) -> dict:
     for name in free:
         highest = max(top[name], *(values.get(name, 0) for values in events), 0)
         limits[name] = int(highest + 5 * np.sqrt(highest) + 10)
+    return limits
+
+
+def closed_limits(network: Network, names: list) -> dict:
+    """{species: highest count} that no path of reactions can pass, by linear programming; {} where
+    there is none, or where these limits make more than SMALL_BOX states. A stiff network, which
+    simulation does not get through, is often such a small one."""
+    if network.timed or network.triggers:
+        return {}
+    limits = {}
+    for name in names:
+        i = network.species.index(name)
+        # counts initial + ν·k ≥ 0 after k ≥ 0 firings of each reaction
+        found = scipy.optimize.linprog(-network.nu[i], -network.nu, network.initial)
+        if found.status != 0 or not found.fun > -SMALL_BOX:
+            return {}
+        limits[name] = int(network.initial[i] - found.fun + 1e-6)
+        if math.prod(limit + 1 for limit in limits.values()) > SMALL_BOX:
+            return {}
     return limits
 
 

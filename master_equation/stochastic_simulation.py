@@ -19,7 +19,7 @@ import numpy as np
 
 from expressions import names_in
 from generated_step import compile_step
-from reaction_network import Network, below_zero, independent_species
+from reaction_network import LARGEST_COUNT, Network, below_zero, independent_species
 
 CHUNK = 4096  # trajectories that share a random stream; their work rows stay in a level-2 cache
 MOST_VALUES = 1 << 17  # different values of an output for which a distribution is kept
@@ -72,7 +72,7 @@ class Simulator:
         self.derived = [i for i in order if i not in self.carried]
         carried_nu, derived_nu = network.nu[self.carried], network.nu[self.derived]
         self.weights = np.linalg.lstsq(carried_nu.T, derived_nu.T, rcond=None)[0].T
-        self.watched = bool(network.unguarded or network.unsure_laws())
+        self.watched = bool(network.unguarded or network.unsure_laws or network.unbounded_laws)
         self.wait, self.fire, self.buffers = compile_step(network, self.carried)
 
     def run(self, times, n: int, rng, max_steps: int, deadline: float) -> tuple:
@@ -96,6 +96,8 @@ class Simulator:
                 break
             before = part[-1]
             start = self.network.react(before, self.network.set_counts(before, values))
+        if not records.max() < LARGEST_COUNT:
+            raise ValueError("a count passes 2**53, where X + 1 is X in floating point")
         return records, events
 
     def segment(self, start, now: float, times, rng, max_steps: int, deadline: float) -> tuple:
@@ -185,11 +187,13 @@ class Simulator:
         sound = (x >= 0).all(axis=0) & ~np.isnan(t)
         if low is not None:
             sound &= low >= -1e-9
-        state = self.describe(x[:, np.flatnonzero(~sound)[0]])
+        bad = np.flatnonzero(~sound)[0]
+        state = self.describe(x[:, bad])
         for reaction, name, needed in self.network.unguarded:
-            raise ValueError(below_zero(reaction, name, needed, state))
+            if low is None or not np.isnan(low[bad]):
+                raise ValueError(below_zero(reaction, name, needed, state))
         raise ValueError(
-            f"simulation reached {state}, where a law or a count is negative or not a number"
+            f"simulation came to {state}: a law or a count is negative, or not a finite number"
         )
 
     def describe(self, x: np.ndarray) -> str:
@@ -234,13 +238,13 @@ def reduce(network: Network, states: np.ndarray, histograms: bool) -> dict:
     """Sums, squares about the mean and histograms of each output at `states` (T, S, n).
 
     Squares about the chunk's own mean do not cancel; neither do sums of populations of thousands of
-    millions, which are counted from where they start (`shift`).
+    millions, which are counted from the first trajectory's (`shift`).
     """
-    start = network.outputs(np.array(network.initial, dtype=float))
     part = {"shift": {}, "sum": {}, "squares": {}, "histograms": {}}
     for name, values in network.outputs(states.swapaxes(0, 1)).items():  # (T, n)
-        shift = float(start[name]) if abs(start[name]) > 2**31 else 0.0
-        off = values - shift if shift else values
+        first = values[:, 0]
+        shift = np.where((np.abs(first) > 2**31) & np.isfinite(first), first, 0.0)
+        off = values - shift[:, None] if shift.any() else values
         part["shift"][name] = shift
         part["sum"][name] = off.sum(axis=-1)
         middle = part["sum"][name][:, None] / off.shape[-1]
@@ -300,12 +304,14 @@ def summarise(parts: list, n: int) -> dict:
     sd = {}
     histograms = {}
     for name, shift in parts[0]["shift"].items():
-        middle = sum(part["sum"][name] for part in parts) / n
+        # of each chunk, counted from the shift of the first
+        sums = [part["sum"][name] + part["n"] * (part["shift"][name] - shift) for part in parts]
+        middle = sum(sums) / n
         squares = 0.0
-        for part in parts:
-            gap = part["sum"][name] / part["n"] - middle
+        for part, chunk_sum in zip(parts, sums, strict=True):
+            gap = chunk_sum / part["n"] - middle
             squares = squares + part["squares"][name] + part["n"] * gap**2
-        mean[name] = shift + middle if shift else middle
+        mean[name] = shift + middle
         sd[name] = np.sqrt(squares / n)
         if parts[0]["histograms"]:
             histograms[name] = join_histograms([part["histograms"][name] for part in parts])

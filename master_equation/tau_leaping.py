@@ -42,6 +42,7 @@ def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> tupl
     """(y' of all trajectories y (S, n), whether or not it can be reached, and K)."""
     nu, rates = network.nu, np.maximum(network.propensities(y), 0)
     network.check_guards(y, whole=not share)
+    network.check_rates(y)
     jumps = rng.poisson(rates * tau)
     new = y + nu @ jumps
     if share:  # y' − share·τν a(y') = rest

@@ -4,8 +4,12 @@ Each kind of table has an example with its exact value, and neighbours of the sa
 """
 
 import argparse
+import bz2
 import gzip
+import io
+import lzma
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -436,6 +440,204 @@ def test_a_column_that_changes_its_type_in_a_long_file(tmp_path):
         warnings.simplefilter("error")
         table = prepare(*pair(tmp_path, train, test))
     assert len(np.unique(np.concatenate(table.bins["c"]))) <= 22
+
+
+# ---------------------------------------------------------------- currencies and units
+def test_two_currencies_are_not_compared(tmp_path):
+    for texts in (["${}", "€{}"], ["{} USD", "{} CNY"], ["{}元", "£{}"]):
+        train, test = ([form.format(7 * k + 1) for k in range(ROWS)] for form in texts)
+        found = prepare(*pair(tmp_path, train, test))
+        assert "c" not in found.bins
+        assert any("amounts in" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("forms", [("${}", "{} USD"), ("¥{}", "{}元"), ("€ {}", "{} EUR")])
+def test_one_currency_in_two_spellings(forms):
+    found = column(*([form.format(k) for k in range(200)] for form in forms))
+    assert np.array_equal(found.train, found.test) and "currency" in found.note
+
+
+def test_a_unit_that_one_table_leaves_out_is_said():
+    found = column([f"{k} kg" for k in range(200)], [float(k) for k in range(200)])
+    assert found.note == "numbers of kg, which TEST does not say"
+
+
+@pytest.mark.parametrize("times", [100, 1000, 1e6, 1e9])
+def test_numbers_in_another_unit_are_said(times):
+    values = RANDOM(0).uniform(1, 2, ROWS)
+    small, large = values, times * RANDOM(1).uniform(1, 2, ROWS)
+    assert f"those of TEST are some {times:g} times those of TRAIN" in column(small, large).note
+    assert f"those of TRAIN are some {times:g} times" in column(large, small).note
+    assert column(values, 40 * values).note == column(values, -values).note == ""
+
+
+@pytest.mark.parametrize("level", ["Ｎｅｗ　Ｙｏｒｋ", "New\u00a0York", "New  York", " New York\t"])
+def test_one_text_in_many_spellings(level):
+    found = column([level, "LA"] * 50, ["New York", "LA"] * 50)
+    assert found.kind == "text" and np.array_equal(found.train, found.test)
+    accents = column(["cafe\u0301", "thé"] * 50, ["café", "the\u0301"] * 50)
+    assert np.array_equal(accents.train, accents.test)
+
+
+def test_on_and_off_are_truth():
+    found = column(["on", "off"] * 50, [1, 0] * 50)
+    assert found.kind == "number" and np.array_equal(found.train, found.test)
+
+
+# ---------------------------------------------------------------- numbers that are far from others
+@pytest.mark.parametrize("odd", [[1e12], [1e12, -1e9, 1e300], [-99999999], [1e9] * 3])
+def test_a_few_huge_numbers_hide_nothing(tmp_path, odd):
+    x = RANDOM(0).standard_normal((2, ROWS)) + np.array([[0.0], [1.0]])
+    x[0, : len(odd)] = odd
+    table = prepare(*pair(tmp_path, *x))
+    assert auc_of(table) == pytest.approx(0.7602, abs=0.02)
+    assert "D sees ranks" in table.taken_for["c"]
+
+
+@pytest.mark.parametrize(
+    "change, auc",
+    [
+        (lambda x, shift: np.exp(3 * (x + shift)), 0.7602),
+        (lambda x, shift: np.tan(np.pi * norm.cdf(x)) + shift, 0.5 + np.arctan(0.5) / np.pi),
+    ],
+)
+def test_heavy_tails(tmp_path, change, auc):
+    x = RANDOM(0).standard_normal((2, ROWS))
+    table = prepare(*pair(tmp_path, change(x[0], 0), change(x[1], 1)))
+    assert auc_of(table) == pytest.approx(auc, abs=0.03)
+
+
+def test_the_largest_numbers_of_all(tmp_path):
+    most = 1.7e308 * np.sign(RANDOM(0).standard_normal((2, ROWS)))
+    table = prepare(*pair(tmp_path, *most))
+    assert not table.taken_for and table.x_train.shape[1] == 2
+    assert sorted(set(np.sign(table.x_train[:, 0]))) == [-1, 1]
+
+
+def test_infinite_numbers_are_said(tmp_path):
+    train = [*RANDOM(0).standard_normal(ROWS - 2), "inf", "-inf"]
+    table = prepare(*pair(tmp_path, train, RANDOM(1).standard_normal(ROWS)))
+    assert table.taken_for["c"] == "numbers; taken for missing: 2 infinite in TRAIN"
+
+
+def test_a_sentinel_in_the_row_of_the_others_is_none():
+    assert column(list(range(50, 100)) * 40, list(range(50)) * 40).note == ""
+
+
+# ---------------------------------------------------------------- dates
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%d-%m-%y",
+        "%B %d %Y",
+        "%A, %B %d, %Y",
+        "%a %d %b %Y",
+        "%d. %m. %Y",
+        "%Y_%m_%d",
+        "%Y%m%dT%H%M%S",
+        "%Y%m%dT%H%M%SZ",
+        "%d/%b/%Y:%H:%M:%S",
+        "%Y年%m月%d日 %H时%M分",
+        "%a, %d %b %Y %H:%M:%S +0000",
+        "%Y-%m-%d %H:%M:%S+00",
+    ],
+)
+def test_dates_of_more_forms(form):
+    found = column(days(2019), days(2019, form))
+    assert found.kind == "number" and np.array_equal(found.train, found.test)
+    assert days(2019, form)[0] in found.note or "%Y-%m-%d" in found.note
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "1900-01-01", "0001-01-01", "1970-01-01"])
+def test_a_day_that_may_mean_missing_is_said(tmp_path, day):
+    """9999-12-31 lies beyond what nanoseconds reach."""
+    train, test = days(2019), days(2019)[::-1]
+    train[:40] = [day] * 40
+    found = call(tmp_path, *pair(tmp_path, train, test))
+    assert f"{day} stands in 40 rows of TRAIN only" in found["taken_for"]["c"]
+
+
+def test_old_days():
+    found = column(["1500-01-01", "1500-01-03"] * 50, ["01.01.1500", "02.01.1500"] * 50)
+    assert found.train[1] - found.test[1] == 86400
+
+
+def test_a_zone_in_one_table_only_is_said():
+    found = column(["2020-01-05 10:00+08:00"] * 60, ["2020-01-05 02:00"] * 60)
+    assert found.train[0] == found.test[0] and "only TRAIN names a time zone" in found.note
+
+
+# ---------------------------------------------------------------- copies
+def test_rows_that_are_copies_are_said(tmp_path):
+    x = RANDOM(0).standard_normal((2, 200))
+    found = prepare(*pair(tmp_path, np.tile(x[0], 5), np.tile(x[1], 5)))
+    assert not any("are the same as others" in warning for warning in found.warnings)  # z differs
+    frames = [pd.DataFrame({"c": np.tile(side, 5)}) for side in x]
+    paths = [write(tmp_path / f"{k}.csv", frame) for k, frame in enumerate(frames)]
+    assert "800 of 1000 rows of TRAIN are the same as others" in "\n".join(prepare(*paths).warnings)
+
+
+# ---------------------------------------------------------------- files
+def packed_in_zip(content, *names):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def test_content_decides_what_a_file_is(tmp_path):
+    frame = pd.DataFrame({"c": rooms(0), "z": RANDOM(0).standard_normal(ROWS).round(6)})
+    plain = write(tmp_path / "plain.csv", frame)
+    content = plain.read_bytes()
+    right = prepare(plain, plain)
+    variants = {
+        "bzip2.csv": bz2.compress(content),
+        "xz.csv": lzma.compress(content),
+        "gzip.csv": gzip.compress(content),
+        "plain.csv.gz": content,
+        "zip.csv": packed_in_zip(content, "a.csv"),
+        "lines.jsonl": frame.to_json(orient="records", lines=True, double_precision=12).encode(),
+        "lines.csv": frame.to_json(orient="records", lines=True, double_precision=12).encode(),
+        "mac.csv": content.replace(b"\r\n", b"\n").replace(b"\n", b"\r"),
+    }
+    for name, variant in variants.items():
+        (tmp_path / name).write_bytes(variant)
+        found = prepare(plain, tmp_path / name)
+        assert np.array_equal(found.x_test, right.x_test), name
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (packed_in_zip(b"c\n1\n", "a.csv", "b.csv"), "the zip holds 2 files"),
+        (packed_in_zip(b"", "xl/workbook.xml", "b.xml"), "an Excel workbook"),
+        ("c,z\n1,2\n".encode("utf-16-le"), "bytes of 0"),
+        (b'[{"c": 1},\n {"c": 2}]\n', "not one object a line"),
+        (b"c,z\n1,2\n\xff\xfe", "not UTF-8"),
+        (gzip.compress(b"c\n1\n")[:-9], "not a table"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path, content, said):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        tables.read_table(tmp_path / "a.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_names_is_suspected(tmp_path):
+    """Both first lines begin with the same number."""
+    for name in "ab":
+        (tmp_path / name).write_text("7,0.5\n" + "".join(f"{k % 9},{k}\n" for k in range(ROWS)))
+    warned = prepare(tmp_path / "a", tmp_path / "b").warnings
+    assert "does the first line of each file hold the names?" in "\n".join(warned)
+
+
+def test_an_unknown_separator_is_suspected(tmp_path):
+    text = "c^z\n" + "".join(f"{k % 3}^{k % 2}\n" for k in range(ROWS))
+    (tmp_path / "a.csv").write_text(text)
+    warned = prepare(tmp_path / "a.csv", tmp_path / "a.csv").warnings
+    assert "a.csv: one column; the separators known are" in "\n".join(warned)
 
 
 # ---------------------------------------------------------------- what is written reads back

@@ -8,15 +8,16 @@ import argparse
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import load
-from expressions import evaluate, names_in
+from expressions import evaluate, names_in, parse_expression, surely_finite
 from generated_step import compile_step
 from moments import exact_moments, mean_field
 from reaction_network import parse_network
-from state_space import lost, solve_within
+from state_space import build, lost, solve_within, stiff_exponential
 from stochastic_simulation import simulate
 from tau_leaping import KINDS, tau_leap
 
@@ -519,6 +520,211 @@ def test_every_kind_of_leap_keeps_conservation_laws(kind, text, conserved):
         start = np.dot(conserved, network.initial)
         kept = np.einsum("s,tsn->tn", np.array(conserved, float), states)
         assert kept == pytest.approx(np.full(kept.shape, start))
+
+
+# ---------------------------------------------------------------- names, lines and times as written
+@pytest.mark.parametrize(
+    "name", ["greater", "less", "equal", "e", "pi", "time", "times", "np", "w"]
+)
+def test_names_that_the_program_uses_itself_are_free(run, name):
+    text = f"species {name} = 5 / {name} -> 0 : = {name}*({name} >= 1)*(not ({name} == 9))"
+    found = run(text, "--methods", "exact", "states", "explicit", "--times", "0,5")
+    assert not found.not_run
+    assert found.at_end("states", name)[0] == pytest.approx(5 * np.exp(-5), abs=1e-9)
+
+
+def test_names_of_other_alphabets_are_refused():
+    """Python takes X and a full-width 1 for X1."""
+    with pytest.raises(ValueError, match="names are of"):
+        parse_network("species X1 = 5\nspecies X１ = 50\nX1 -> 0 : 1\nX１ -> 0 : = 2*X１")
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_comment_ends_with_its_line(end):
+    network = parse_network(f"species X = 5 # note{end}X -> 0 : 3\r\nX -> 0 : 1\rX -> X : 2")
+    assert network.reactions == ("X -> 0 : 1", "X -> X : 2")
+
+
+def test_minus_zero_is_zero(run):
+    found = run("species X = 3 / parameter k = -0.0 / X -> 0 : k / X -> 0 : -0", "--times", "0,5")
+    assert not found.not_run
+    for method in ("exact", "states", "mean-field"):
+        assert found.at_end(method, "X")[0] == 3
+
+
+@pytest.mark.parametrize(
+    "times, moment", [("0:0.3:4", "0.1"), ("0.3", "0.1*3"), ("0:0.7:8", "0.6")]
+)
+def test_an_event_at_a_time_of_output_has_happened(run, times, moment):
+    text = f"species X = 3 / X -> 0 : 0 / at {moment}: X = 7"
+    found = run(text, "--methods", *tool.METHODS, "--times", times, "--trajectories", "10")
+    at = np.flatnonzero(np.isclose(found.table["time"], eval(moment)))[0]
+    for method in tool.METHODS:
+        expected = np.where(np.arange(len(found.table["time"])) >= at, 7, 3)
+        assert found.table[f"{method}_mean_X"].tolist() == expected.tolist(), method
+
+
+@pytest.mark.parametrize(
+    "text", ["0:50:1", "0:1:1000000000000", "5,5", "2,1", "1:0:3", "0:5", "nan"]
+)
+def test_times_that_mean_nothing_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        tool.read_times(text)
+
+
+def test_a_limit_of_lambda(run):
+    words = ["--methods", "states", "--times", "0,5", "--limit", "lambda=5"]
+    found = run("species lambda = 5 / lambda -> 0 : 1", *words)
+    assert found.at_end("states", "lambda_")[0] == pytest.approx(5 * np.exp(-5), abs=1e-9)
+
+
+# ---------------------------------------------------------------- what is not finite
+def test_a_law_that_an_infinite_number_bounds(run):
+    found = run("species X = 5 / X -> 0 : = min(X, exp(1000))", "--times", "0,5")
+    assert not found.not_run
+    assert found.at_end("states", "X")[0] == pytest.approx(5 * np.exp(-5), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("observe r = 1/X", [np.inf, np.nan]),
+        ("observe r = log(X)", [-np.inf, np.nan]),
+        ("observe r = X/(X + Y)", [np.nan, np.nan]),
+        ("observe r = sqrt(X - 1)", [np.nan, np.nan]),
+    ],
+)
+def test_an_observable_without_a_value_costs_the_others_nothing(run, recwarn, text, values):
+    model = f"species X = 5 / species Y = 2 / X -> 0 : 1 / Y -> 0 : 1 / {text}"
+    methods = ["exact", "states", "explicit"]
+    found = run(model, "--times", "0,5", "--methods", *methods)
+    assert not found.not_run and not recwarn.list and found.figures
+    for method in methods:
+        assert found.at_end(method, "X")[0] == near(5 * np.exp(-5), 0.183)
+        assert found.at_end(method, "r") == pytest.approx(values, nan_ok=True)
+        assert "not finite: r" in found.metrics[method]["note"]
+        assert f"{method}_distribution_r" not in found.arrays
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "species Y = 0 / species X = 3 / X -> 0 : 1 / 0 -> Y : = 1/X / 0 -> X : 1",
+        "species X = 3 / species Y = 0 / 0 -> X : = 1/X / X -> 0 : 1 / 0 -> Y : 1",
+        "species X = 3 / 0 -> X : = X**(-2) / X -> 0 : 1",
+        "species X = 0 / 0 -> X : = 10.5 - X / 0 -> X : 8 / X -> 0 : 0.1",
+        "species X = 1 / species Y = 90 / 0 -> Y : 10 / 0 -> X : 1 / X -> 0 : = 2*(Y > 100)",
+    ],
+)
+@pytest.mark.parametrize("method", ["exact", "states", "explicit", "implicit"])
+def test_a_rate_that_is_none_is_refused_in_every_method(run, text, method):
+    said = refusal(run, text, "--methods", method, "--times", "0,9", "--trajectories", "500")
+    assert "finite" in said or "must be a number" in said or "multiply it by" in said
+
+
+@pytest.mark.parametrize(
+    "law, finite",
+    [
+        ("X/(1 + X)", True),
+        ("k*X**2/(k**2 + X**2)", True),
+        ("exp(-X)*X", True),
+        ("log(1 + X) + sqrt(X)", True),
+        ("X/Y", False),
+        ("exp(X)", False),
+        ("X**(-1)", False),
+        ("(X - 3)**0.5", False),
+        ("1/(1 - 1)", False),
+    ],
+)
+def test_laws_that_are_surely_finite(law, finite):
+    network = parse_network("species X = 4\nspecies Y = 1\nparameter k = 2\nX -> X : = X")
+    assert surely_finite(parse_expression(law), network.constants) == finite
+
+
+@pytest.mark.parametrize(
+    "law, needed, guarded",
+    [
+        ("X", 1, True),
+        ("X*(X - 1)", 2, True),
+        ("2*X*Y/(1 + X + Y)", 1, True),
+        ("min(X, Y)", 1, True),
+        ("(X >= 2)*Y", 2, True),
+        ("X", 2, False),
+        ("Y > 100", 1, False),
+        ("max(X, Y)", 1, False),
+        ("X + Y - Y", 1, False),
+    ],
+)
+def test_laws_whose_form_shows_that_they_end_at_zero(law, needed, guarded):
+    network = parse_network(f"species X = 4\nspecies Y = 101\n{needed}X -> 0 : = {law}")
+    assert (network.unguarded == []) == guarded
+
+
+def test_a_condition_that_is_not_a_number_is_not_true():
+    text = "species X = 2\nspecies N = 0\nX -> 0 : 1\nwhen 0*(1/X): N = 1"
+    with np.errstate(all="ignore"):
+        found = simulate(parse_network(text), [99.0], 50)
+    assert found["mean"]["N"][0] == 0
+
+
+# ---------------------------------------------------------------- numbers that are far apart
+def test_an_observable_that_falls_by_many_powers_of_ten(run):
+    text = "species X = 300 / X -> 0 : 1 / observe c = 10**X"
+    found = run(text, "--methods", "exact", "states", "--times", "0,5", "--trajectories", "500")
+    exact = (1 + 9 * np.exp(-5)) ** 300
+    assert not found.not_run
+    assert found.at_end("states", "c")[0] == pytest.approx(exact, rel=1e-6)
+    assert 1 <= found.at_end("exact", "c")[0] < 1e12
+
+
+def test_counts_that_pass_the_largest_are_refused(run):
+    text = "species X = 9007199254740990 / 0 -> X : 100"
+    assert "2**53" in refusal(run, text, "--methods", "exact", "--times", "0,5")
+    with pytest.raises(ValueError, match="at most 1,000,000 molecules"):
+        parse_network("species X = 0\n0 -> 9007199254740993X : 1")
+
+
+@pytest.mark.parametrize("fast", [1e9, 1e12, 1e15])
+def test_a_stiff_network_of_few_states(fast):
+    """A and B share the molecules at once; half of them are lost at 0.001."""
+    text = f"species A = 20\nspecies B = 0\nspecies C = 0\nA -> B : {fast}\nB -> A : {fast}"
+    space, p, _ = solve_within(parse_network(text + "\nB -> C : 1e-3"), [5.0])
+    means, sds = space.moments(p)
+    lost_each = 1 - np.exp(-0.0025)
+    assert means["C"][0] == pytest.approx(20 * lost_each, rel=2e-6)
+    assert sds["C"][0] == pytest.approx(np.sqrt(20 * lost_each * (1 - lost_each)), rel=2e-6)
+    assert p.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_a_stiff_open_network_keeps_count_of_what_it_loses():
+    network = parse_network("species X = 0\n0 -> X : 1e9\nX -> 0 : 1e8")
+    space, p, used = solve_within(network, [5.0], {"X": 80})
+    mean, sd = space.moments(p)
+    assert used == "dense" and mean["X"][0] == pytest.approx(10, abs=1e-9)
+    assert sd["X"][0] == pytest.approx(np.sqrt(10), abs=1e-9)
+    with pytest.raises(ValueError, match="enlarge that limit"):
+        solve_within(network, [5.0], {"X": 20})
+
+
+@pytest.mark.parametrize("duration", [1e-3, 1.0, 30.0])
+def test_the_dense_exponential_is_that_of_scipy(duration):
+    space = build(parse_network("species X = 3\n0 -> X : 4\nX -> 0 : 1"), {"X": 12})
+    expected = scipy.linalg.expm(space.generator.toarray() * duration)
+    assert stiff_exponential(space.generator, space.escape, duration) == pytest.approx(
+        expected, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("text", ["species X = 3 / X -> X : 1", "species X = 3 / X -> 0 : 0"])
+def test_networks_in_which_nothing_moves(run, text):
+    found = run(text, "--times", "0,5")
+    assert not found.not_run and found.at_end("states", "X") == (3, 0)
+
+
+def test_a_leap_that_is_too_long_is_named(run):
+    text = "species X = 0 / 0 -> X : 1000 / X -> 0 : 10"
+    words = ["--methods", "explicit", "--trajectories", "300", "--times", "0,20", "--tau", "0.25"]
+    assert "choose a smaller --tau" in run(text, *words).metrics["explicit"]["note"]
 
 
 # ---------------------------------------------------------------- files
