@@ -24,6 +24,7 @@ from variants import COLORS, CORPUS, LABELS, train_variants
 FUNCTION = set("ucpwdrfmqykeo")  # 助 连 介 标点 副 代 方位 数 量 语气 …: the article's list has all
 STRICT = set("ucpw")  # 助词 连词 介词 标点: nobody would call these content
 BANDS = ((0, 200), (200, 1000), (1000, 5000), (200, 5000), (5000, None), (0, None))  # of ranks
+SEEN = (5, 10, 20, 50)  # occurrences: the vector of a rare word is held by few pairs, and is short
 FREQUENT = ("的", "是")  # the two words the article names
 NAMED = ["，", "的", "是", "而且", "经济", "足球", "地震"]
 
@@ -52,6 +53,17 @@ def norm_correlations(norms2: np.ndarray, counts: np.ndarray) -> dict[str, float
         if len(counts[band]) > 20 and np.ptp(counts[band]):
             rho = scipy.stats.spearmanr(norms2[band], surprisal(counts)[band]).statistic
             answer[f"{low}-{high or len(counts)}"] = float(rho)
+    return answer
+
+
+def correlations_by_count(norms2: np.ndarray, counts: np.ndarray) -> dict[str, dict]:
+    """ρ of ‖v‖² and −log P(w) over the words seen 5 times or more, 10 times or more, …"""
+    answer = {}
+    for least in SEEN:
+        seen = counts >= least
+        if seen.sum() > 20 and np.ptp(counts[seen]):
+            rho = scipy.stats.spearmanr(norms2[seen], surprisal(counts)[seen]).statistic
+            answer[f"{least}_times"] = {"words": int(seen.sum()), "rho": float(rho)}
     return answer
 
 
@@ -85,6 +97,7 @@ def describe(arrays: tuple, classes: dict[str, str], top: int, least: int) -> di
     return {
         "smallest": smallest,
         "correlation": norm_correlations(norms2, counts),
+        "correlation_of_words_seen": correlations_by_count(norms2, counts),
         "function_share": share(smallest, FUNCTION),
         "function_share_all": share(pool, FUNCTION),
         "strict_share": share(smallest, STRICT),
