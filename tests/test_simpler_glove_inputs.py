@@ -208,7 +208,7 @@ def test_vectors_are_read_packed_in_any_way_under_any_name(tmp_path, pack, name)
         (b"2 2\ncat 1 2 3\ndog 4 5 6\n", "2 of 2 lines hold more than 2 numbers"),
         (b"cat nan 2\n", "no word with finite numbers is left"),
         (b"9999999999 300\ncat \x00\x01", "cut short: 6 bytes for 9,999,999,999 words announced"),
-        (gzip.compress(SIMPLE * 99)[:-9], "packed file is cut short or damaged"),
+        (gzip.compress(SIMPLE * 99, mtime=0)[:-9], "packed file is cut short or damaged"),
         (lzma.compress(SIMPLE)[:-9], "packed file is cut short or damaged"),
         (bz2.compress(SIMPLE)[:20] + b"damaged" * 9, "packed file is cut short or damaged"),
         (b"BZh but no bzip2\n", "line 1 is no word with its numbers"),
