@@ -214,9 +214,7 @@ def store(entry: dict, places: list, sources: list) -> Path:
 
 def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
     """Try the addresses in order; DownloadError with instructions when none gives the payload."""
-    if os.environ.get("KEXUE_OFFLINE", "") not in ("", "0"):
-        tried.append("addresses: not tried, KEXUE_OFFLINE is set")
-    else:
+    if not is_offline(tried):
         import pooch  # here, so that an offline run needs nothing but the standard library
 
         pooch.get_logger().setLevel("ERROR")
@@ -239,22 +237,33 @@ def download(name: str, entry: dict, folder: Path, tried: list) -> Path:
                 except (
                     Exception
                 ) as error:  # requests, urllib3, zipfile, tarfile, lzma: each has errors of its own
-                    tried.append(
-                        f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}"
-                    )
-    known = (
-        f"SHA-256 {entry['sha256']}" if "sha256" in entry else f"git blob SHA-1 {entry['git_sha1']}"
-    )
-    package = (
-        f"\n  or install the package that carries it: pip install {entry['pip']}"
-        if "pip" in entry
-        else ""
-    )
-    raise DownloadError(
+                    tried.append(failure(address, error))
+    raise not_fetched(name, entry, folder / entry["file"], tried)
+
+
+def is_offline(tried: list) -> bool:
+    """Is KEXUE_OFFLINE set? Then `tried` says so."""
+    offline = os.environ.get("KEXUE_OFFLINE", "") not in ("", "0")
+    if offline:
+        tried.append("addresses: not tried, KEXUE_OFFLINE is set")
+    return offline
+
+
+def failure(address: str, error: Exception) -> str:
+    return f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}"
+
+
+def not_fetched(name: str, entry: dict, place: Path, tried: list) -> DownloadError:
+    """What was tried, and where to put the file by hand."""
+    facts = [size_of(entry)]
+    facts += [f"SHA-256 {entry['sha256']}"] if "sha256" in entry else []
+    facts += [f"git blob SHA-1 {entry['git_sha1']}"] if "git_sha1" in entry else []
+    package = "\n  or install the package that carries it: pip install "
+    return DownloadError(
         f"{name} is not here and could not be fetched. Tried:\n  "
         + "\n  ".join(tried or ["nothing"])
-        + f"\nPut the file by hand at {folder / entry['file']}\n  ({size_of(entry)}, {known}; "
-        f"see {entry['home']}){package}"
+        + f"\nPut the file by hand at {place}\n  ({', '.join(facts)}; see {entry['home']})"
+        + (package + entry["pip"] if "pip" in entry else "")
     )
 
 
@@ -282,10 +291,7 @@ def sha1_of(path: Path):
 
 def download_issue(name: str, entry: dict, folder: Path, tried: list) -> Path:
     """Fetch the newest issue that an address has; DownloadError when none gives it."""
-    offline = os.environ.get("KEXUE_OFFLINE", "") not in ("", "0")
-    if offline:
-        tried.append("addresses: not tried, KEXUE_OFFLINE is set")
-    for address in [] if offline else entry["urls"]:
+    for address in [] if is_offline(tried) else entry["urls"]:
         try:
             issue, sha1 = newest_issue(address, entry)
             date = issue.split("-")[1]
@@ -293,13 +299,8 @@ def download_issue(name: str, entry: dict, folder: Path, tried: list) -> Path:
         except DownloadError:
             raise
         except Exception as error:  # those of requests and urllib3
-            tried.append(f"{address}: {str(error).splitlines()[0][:200] or type(error).__name__}")
-    raise DownloadError(
-        f"{name} is not here and could not be fetched. Tried:\n  "
-        + "\n  ".join(tried or ["nothing"])
-        + f"\nPut the file by hand at {folder / entry['file'].replace('*', 'latest')}\n  "
-        f"({size_of(entry)}; see {entry['home']})"
-    )
+            tried.append(failure(address, error))
+    raise not_fetched(name, entry, folder / entry["file"].replace("*", "latest"), tried)
 
 
 def newest_issue(address: str, entry: dict) -> tuple:
