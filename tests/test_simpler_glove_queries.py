@@ -314,6 +314,8 @@ def test_smallest_norms_and_correlation():
     )
     many = np.arange(300, 0, -1)
     assert norms.norm_correlations(norms.surprisal(many), many)["0-300"] == pytest.approx(1)
+    found = norms.correlations_by_count(norms.surprisal(many), many)
+    assert found["20_times"] == {"words": 281, "rho": pytest.approx(1)}
 
 
 def test_glove_gradient_shift_and_order():

@@ -45,25 +45,28 @@ def surprisal(counts: np.ndarray) -> np.ndarray:
     return np.log(counts.sum() / counts)
 
 
+def correlation(norms2: np.ndarray, counts: np.ndarray, chosen) -> float | None:
+    """Spearman's ρ of ‖v‖² and −log P(w) over the chosen rows; None for few or equal counts."""
+    if len(counts[chosen]) <= 20 or not np.ptp(counts[chosen]):
+        return None
+    return float(scipy.stats.spearmanr(norms2[chosen], surprisal(counts)[chosen]).statistic)
+
+
 def norm_correlations(norms2: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    """Spearman's ρ of ‖v‖² and −log P(w), by bands of frequency rank; none for equal counts."""
-    answer = {}
-    for low, high in BANDS:
-        band = slice(low, high)
-        if len(counts[band]) > 20 and np.ptp(counts[band]):
-            rho = scipy.stats.spearmanr(norms2[band], surprisal(counts)[band]).statistic
-            answer[f"{low}-{high or len(counts)}"] = float(rho)
-    return answer
+    """ρ by bands of frequency rank."""
+    names = {f"{low}-{high or len(counts)}": slice(low, high) for low, high in BANDS}
+    found = {name: correlation(norms2, counts, band) for name, band in names.items()}
+    return {name: rho for name, rho in found.items() if rho is not None}
 
 
 def correlations_by_count(norms2: np.ndarray, counts: np.ndarray) -> dict[str, dict]:
-    """ρ of ‖v‖² and −log P(w) over the words seen 5 times or more, 10 times or more, …"""
+    """ρ over the words seen 5 times or more, 10 times or more, …, and how many they are."""
     answer = {}
     for least in SEEN:
         seen = counts >= least
-        if seen.sum() > 20 and np.ptp(counts[seen]):
-            rho = scipy.stats.spearmanr(norms2[seen], surprisal(counts)[seen]).statistic
-            answer[f"{least}_times"] = {"words": int(seen.sum()), "rho": float(rho)}
+        rho = correlation(norms2, counts, seen)
+        if rho is not None:
+            answer[f"{least}_times"] = {"words": int(seen.sum()), "rho": rho}
     return answer
 
 
