@@ -3,10 +3,13 @@
 Run:   python reproduce.py                    all six folders (make run does this after installing)
        python reproduce.py simpler_glove      one folder
        python reproduce.py --quick            every stage on little data, in minutes; not results
+       python reproduce.py --jobs 1           one script at a time, its lines as it prints them
 Makes: outputs/report.html   one page with every claim and figure, in English and Chinese
        outputs/report.md     its table of claims
 
 Each script runs as a process of its own; one that fails is reported and does not stop the others.
+Two folders run side by side, since few scripts keep two cores busy; within a folder, whose scripts
+may read what the one before has left, one script after the other.
 """
 
 import argparse
@@ -16,7 +19,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jinja2
@@ -27,19 +32,57 @@ HERE = Path(__file__).resolve().parent
 ARTICLES = {article["folder"]: article for article in pages.articles()}
 
 
-def run_script(folder: str, script: str, quick: bool, seed: int) -> dict:
-    """Run one script as a reader would and return its results, or {"failed": why}."""
+def run_script(folder: str, script: str, args) -> dict:
+    """Run one script as a reader would and return its results, or {"failed": why}.
+
+    With several jobs, what it says comes when it has ended, so that two do not speak at once.
+    """
     path = HERE / folder / "outputs" / f"{Path(script).stem}.json"
     path.unlink(missing_ok=True)  # so that a failure cannot show an older run's numbers
     started = time.perf_counter()
-    command = [sys.executable, str(HERE / folder / script)] + ["--quick"] * quick
+    command = [sys.executable, str(HERE / folder / script)] + ["--quick"] * args.quick
     if "cli.SEED" in (HERE / folder / script).read_text(encoding="utf-8"):
-        command += ["--seed", str(seed)]
-    finished = subprocess.run(command)
+        command += ["--seed", str(args.seed)]
+    held_back = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if args.jobs > 1 else {}
+    finished = subprocess.run(command, **held_back)
+    seconds = time.perf_counter() - started
+    if held_back:
+        said = finished.stdout.decode("utf-8", errors="replace")
+        say(f"\n=== {folder}/{script}, {seconds:.0f} s\n{said}")
     if finished.returncode:
-        seconds = time.perf_counter() - started
         return {"failed": f"exit status {finished.returncode} after {seconds:.0f} s"}
     return read_results(folder, script)
+
+
+def say(text: str) -> None:
+    """Print in one piece: lines of two threads do not mix."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def run_folders(args) -> dict:
+    """Results by (folder, script): args.jobs folders side by side, a folder's scripts in turn."""
+    stopped = threading.Event()
+
+    def run_folder(folder: str) -> dict:
+        runs = {}
+        for script in ARTICLES[folder]["scripts"]:
+            if stopped.is_set():
+                break
+            say(f"--- {folder}/{script} begins\n")
+            runs[folder, script] = run_script(folder, script, args)
+        return runs
+
+    runs = {}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        try:
+            for part in pool.map(run_folder, args.articles):
+                runs |= part
+        except KeyboardInterrupt:  # a terminal tells the scripts, too
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return runs
 
 
 def read_results(folder: str, script: str) -> dict:
@@ -90,7 +133,7 @@ def heading(runs: dict) -> str:
     versions = {key: value for results in done for key, value in results["versions"].items()}
     parts = [
         "QUICK RUN: these numbers are not results. " if quick else "",
-        f"{len(done)} scripts in {sum(results['seconds'] for results in done):.0f} s, ",
+        f"{len(done)} scripts of {sum(results['seconds'] for results in done):.0f} s in all, ",
         f"{done[0]['device'] if done else 'no device'}, ",
         ", ".join(f"{key} {value}" for key, value in sorted(versions.items())),
         f". FAILED: {', '.join(failed)}" if failed else "",
@@ -155,9 +198,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--report-only", action="store_true", help="from the last run's outputs")
     parser.add_argument("--seed", type=int, default=0, help="of every script that draws")
     parser.add_argument("--data-dir", type=Path, help="where data lie (else KEXUE_DATA_DIR)")
-    parser.add_argument("--record", action="store_true", help="copy results to where READMEs look")
+    parser.add_argument("--jobs", type=int, default=2, help="folders that run side by side")
+    record_help = "copy results to where READMEs look; one job, so that the seconds are a script's"
+    parser.add_argument("--record", action="store_true", help=record_help)
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs {args.jobs}: must be 1 or more")
     args.articles = [name.strip("/") for name in args.articles] or list(ARTICLES)
+    args.jobs = 1 if args.record else min(args.jobs, len(args.articles))
     for name in args.articles:
         if name not in ARTICLES:
             parser.error(f"{name}: no such folder; choose from {', '.join(ARTICLES)}")
@@ -168,20 +216,20 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    jobs = [(folder, script) for folder in args.articles for script in ARTICLES[folder]["scripts"]]
     if args.data_dir:
         os.environ["KEXUE_DATA_DIR"] = str(args.data_dir.resolve())
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     os.environ.setdefault("PYTHONUTF8", "1")  # a Western Windows writes no Chinese to a pipe
     sys.stdout.reconfigure(errors="replace")
-    started, runs = time.perf_counter(), {}
-    for number, (folder, script) in enumerate(jobs, 1):
-        if args.report_only:
-            runs[folder, script] = read_results(folder, script)
-            continue
-        spent = time.perf_counter() - started
-        print(f"\n=== {number}/{len(jobs)} {folder}/{script}, {spent:.0f} s so far", flush=True)
-        runs[folder, script] = run_script(folder, script, args.quick, args.seed)
+    started = time.perf_counter()
+    if args.report_only:
+        runs = {
+            (folder, script): read_results(folder, script)
+            for folder in args.articles
+            for script in ARTICLES[folder]["scripts"]
+        }
+    else:
+        runs = run_folders(args)
     rows = claim_rows(runs)
     (HERE / "outputs").mkdir(exist_ok=True)
     for name in ("report.md", "report.html"):

@@ -105,6 +105,42 @@ def test_a_failing_script_shows_and_does_not_stop_the_others(tmp_path, monkeypat
     assert "C7.2" in report and "no result" in report and "exit status 3" in report
 
 
+def test_two_folders_run_side_by_side_and_their_lines_do_not_mix(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reproduce, "HERE", tmp_path)
+    meet = """
+import json, pathlib, time
+here = pathlib.Path(__file__).resolve()
+(here.parent / "outputs").mkdir()
+(here.parent / "begun").touch()
+while not (here.parents[1] / "OTHER" / "begun").exists():
+    print("waiting", flush=True)
+    time.sleep(0.05)
+print("met OTHER", flush=True)
+results = {"config": {"quick": False}, "metrics": {}, "seconds": 1, "figures": []}
+(here.parent / "outputs" / "a.json").write_text(json.dumps(results))
+"""
+    folders = ("master_equation", "simpler_glove")
+    for folder, other in zip(folders, reversed(folders), strict=True):
+        (tmp_path / folder).mkdir()
+        text = meet.replace("OTHER", other)
+        (tmp_path / folder / "a.py").write_text(text, encoding="utf-8")
+        monkeypatch.setitem(reproduce.ARTICLES[folder], "scripts", ["a.py"])
+    runs = reproduce.run_folders(reproduce.parse_args([*folders]))
+    assert list(runs) == [(folder, "a.py") for folder in folders]
+    assert all("failed" not in results for results in runs.values())
+    said = capfd.readouterr().out.split("===")[1:]  # of each script, in one piece
+    assert sorted(block.split("/")[0].strip() for block in said) == sorted(folders)
+    assert all(block.count("met ") == 1 for block in said)
+
+
+def test_a_recorded_run_has_its_cores_to_itself():
+    assert reproduce.parse_args(["--record"]).jobs == 1
+    assert reproduce.parse_args(["simpler_glove"]).jobs == 1
+    assert reproduce.parse_args([]).jobs == 2
+    with pytest.raises(SystemExit):
+        reproduce.parse_args(["--jobs", "0"])
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
 def test_page_opens_in_a_browser_without_a_broken_image_or_console_error(outputs, tmp_path):
     reproduce.main(["--report-only", *FOLDERS])
