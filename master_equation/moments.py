@@ -49,13 +49,20 @@ def mean_field_path(network: Network, m: np.ndarray, now: float, marks: np.ndarr
     """m at `marks` ≥ now, (S, len(marks)), where no event is between."""
     if marks[-1] <= now:
         return np.repeat(m[:, None], len(marks), axis=1)
-    nu, evaluations = network.nu, itertools.count()
+    nu = network.nu
+    evaluations = itertools.count(1)
+    earlier = -1.0
 
-    def slope(_, y):
-        if next(evaluations) == MOST_EVALUATIONS:
-            raise ValueError(
-                f"the mean-field equation has no solution up to t = {marks[-1]:g}: it runs away"
-            )
+    def slope(t, y):
+        nonlocal earlier
+        evaluation = next(evaluations)
+        if evaluation % 1000 == 0:
+            stands_still = t - earlier <= 1e-12 * t  # as the steps shrink before a pole
+            if stands_still or evaluation >= MOST_EVALUATIONS:
+                raise ValueError(
+                    f"the mean-field equation has no solution up to t = {marks[-1]:g}: it runs away"
+                )
+            earlier = t
         return nu @ network.propensities(y[:, None], large_numbers=True)[:, 0]
 
     options = {"t_eval": np.unique(marks), "rtol": 1e-9, "atol": 1e-9}
