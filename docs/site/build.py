@@ -35,7 +35,7 @@ NO_LINK = r"<!--.*?-->|^```.*?^```|^\$\$.*?^\$\$|`[^`\n]+`"  # calls, code, form
 def sources(language: str) -> dict[str, Path]:
     """Name of a page on the site → the page of the repository that it shows."""
     end = {"en": ".md", "zh": ".zh-CN.md"}[language]
-    found = {"README.md": ROOT / f"README{end}", "data/README.md": ROOT / "data" / "README.md"}
+    found = {"README.md": ROOT / f"README{end}", "data/README.md": ROOT / "data" / f"README{end}"}
     for folder in pages.folders():
         for page in sorted((ROOT / folder).glob("*.md")):
             name = page.name.removesuffix(".zh-CN.md").removesuffix(".md")
