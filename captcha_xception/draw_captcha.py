@@ -17,7 +17,6 @@ import math
 import string
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -56,6 +55,13 @@ def image_width(length: int) -> int:
     return 25 + 26 * length
 
 
+def font_folder() -> Path:
+    """Where matplotlib keeps its fonts."""
+    import matplotlib  # slow to import: a wrong flag need not wait for it
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
 class CaptchaGenerator:
     """Draws captcha number `index` of `seed`, alone or in batches.
 
@@ -92,7 +98,7 @@ class CaptchaGenerator:
             self.drawn += [form for form in dict.fromkeys(both) if form not in self.drawn]
             self.forms[row] = [self.drawn.index(form) for form in both]
 
-        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        folder = font_folder()
         self.faces = [folder / f"{face}.ttf" for face in FACES]
         self.faces += [Path(font) for font in extra_fonts]
         self.glyphs = []  # [face][form], drawn once

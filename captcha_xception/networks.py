@@ -11,7 +11,6 @@ entropies where the post takes their sum; images keep their 53×129 pixels.
 """
 
 import contextlib
-import logging
 import os
 
 import numpy as np
@@ -34,8 +33,6 @@ def stderr_closed():
 with stderr_closed():
     import keras
     from keras import layers
-# a script that builds several networks traces several graphs, and there is nothing to warn of
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 PEAK_RATE = 1e-2  # highest learning rate of the compact network, at batches of 64
 

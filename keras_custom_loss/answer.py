@@ -94,7 +94,7 @@ def main(args):
         print(f"only {known:.0%} of the question's words are known: the answers may miss it")
     restore_or_train(search, args, language)
     code = search.blend(search.question_codes([args.question]))[0]
-    found = find_answers(code, search.blend(search.answer_codes()), answers, args.answers)
+    found = find_answers(code, search.blend(search.kept_codes()), answers, args.answers)
     print(f"? {args.question}")
     for cosine, text in found:
         print(f"{cosine:.3f}  {text[:150]}")

@@ -6,6 +6,8 @@ Used by: train.py, answer.py, experiments/triplet.py and wrong_answers.py
 A code may hold two unit vectors: what the LSTM says of a text, then its terms.
 """
 
+import functools
+
 import bm25s
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from insurance_qa import (
     make_term_codes,
 )
 from keras_tools import encoded
+from losses import unit
 from triplet_models import ENCODE_SIZE, TERM_SIZE, batch_models
 
 
@@ -187,7 +190,7 @@ class AnswerSearch:
     """Answers to questions by codes of two parts, what the LSTM says of a text and its terms.
 
     splits, answers: as of real_data.load_corpus. `train`, or `restore` what `state` gave, before
-    `question_codes` and `answer_codes`. `weight` is that of the term part.
+    `question_codes` and `kept_codes`. `weight` is that of the term part.
     """
 
     def __init__(
@@ -206,8 +209,11 @@ class AnswerSearch:
         self.vocabulary = Vocabulary(questions, answers, language, vocabulary_size)
         self.ids = self.vocabulary.ids
         self.terms, self.answer_terms = make_term_codes(answers, language, term_size)
-        self.answer_ids = self.ids(answers, ANSWER_LENGTH)
         self.weight = 1.0
+
+    @functools.cached_property
+    def answer_ids(self) -> np.ndarray:
+        return self.ids(self.answers, ANSWER_LENGTH)
 
     def question_inputs(self, questions: list) -> list:
         return [self.ids(questions, QUESTION_LENGTH), self.terms(questions)]
@@ -247,10 +253,12 @@ class AnswerSearch:
         self.choose_weight()
 
     def choose_weight(self) -> None:
-        """Of the term part, on splits["valid"]."""
+        """Of the term part, on splits["valid"]. What the LSTM says of the answers is kept."""
         rows = self.splits["valid"][:500]
         asked = self.question_codes([row[0] for row in rows])
-        self.weight = best_weight(rows, self.answer_codes(), asked, ENCODE_SIZE)
+        codes = self.answer_codes()
+        self.weight = best_weight(rows, codes, asked, ENCODE_SIZE)
+        self.answer_lstm = codes[:, :ENCODE_SIZE].copy()
 
     def question_codes(self, questions: list) -> np.ndarray:
         """(n, 64 + terms); zeros for a text without a known word."""
@@ -261,9 +269,14 @@ class AnswerSearch:
     def answer_codes(self) -> np.ndarray:
         return encoded(self.models[2], self.answer_ids, self.answer_terms)
 
+    def kept_codes(self) -> np.ndarray:
+        """`answer_codes` of the finished network, without running its LSTM again."""
+        terms = encoded(keras.layers.Lambda(unit), self.answer_terms)
+        return np.concatenate([self.answer_lstm, terms], axis=1)
+
     def ranks(self, pools: dict) -> dict:
         """lstm, terms (one part of the codes alone) and both → pool → ranks."""
-        codes = self.answer_codes()
+        codes = self.kept_codes()
         asked = self.question_codes([row[0] for row in pools[""]])
         lstm = slice(ENCODE_SIZE)
         terms = slice(ENCODE_SIZE, None)
@@ -278,16 +291,20 @@ class AnswerSearch:
         return blended(codes, ENCODE_SIZE, self.weight)
 
     def state(self) -> dict:
-        """Arrays by name, from which `restore` has the trained network again."""
+        """Arrays by name, from which `restore` has the trained network and its codes again."""
         weights = {f"w{i}": w for i, w in enumerate(self.models[0].get_weights())}
-        return {"weight": np.array(self.weight), **weights}
+        return {"weight": np.array(self.weight), "answer_lstm": self.answer_lstm, **weights}
 
     def restore(self, state: dict) -> None:
-        """Raises ValueError for weights of another size."""
+        """Raises ValueError for weights of another size, or codes of other answers."""
         self.build(margin=0.1)
-        weights = [state[f"w{i}"] for i in range(len(state) - 1)]
+        codes = state["answer_lstm"]
+        weights = [state[f"w{i}"] for i in range(len(state) - 2)]
         own = [weight.shape for weight in self.models[0].get_weights()]
         if [weight.shape for weight in weights] != own:
             raise ValueError(f"weights of another size than {self.term_size} terms")
+        if codes.shape != (len(self.answers), ENCODE_SIZE):
+            raise ValueError(f"codes of others than these {len(self.answers)} answers")
         self.models[0].set_weights(weights)
         self.weight = float(state["weight"])
+        self.answer_lstm = codes

@@ -7,7 +7,7 @@ Symbols: W̃ → generator   a process that is not Markov → check_hidden_state
 """
 
 import numpy as np
-from scipy.linalg import expm
+import scipy
 
 import cli
 
@@ -22,7 +22,7 @@ def check_hidden_state(constrain) -> float:
     spread[1:, 1] /= spread[1:, 1].sum()
 
     def seen(t):
-        return lump @ expm(generator * t) @ spread
+        return lump @ scipy.linalg.expm(generator * t) @ spread
 
     return float(np.abs(seen(1.0) - seen(0.5) @ seen(0.5)).max())
 
@@ -39,6 +39,7 @@ def broken(constrain, rng: np.random.Generator, size: int) -> dict:
 
 def check_broken(constrain, rng: np.random.Generator, size: int, draws: int) -> tuple:
     """What goes wrong without the constraint, and with a negative W. Metrics, and curves of one."""
+    expm = scipy.linalg.expm
     drifts = []
     kept = []
     negative = []

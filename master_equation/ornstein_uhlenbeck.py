@@ -6,7 +6,6 @@ Symbols: p(x,t|y,0) → ou_kernel   ∫W̃(x,y)p(y)dy → ou_generator   W(x,y) 
 
 import numpy as np
 import scipy
-from scipy.linalg import expm
 
 THETA = 1.0  # Ornstein–Uhlenbeck process dx = −θx dt + √(2D) dB: pull to zero, per unit time,
 DIFFUSION = 0.5  # and D; at rest x is normal with variance D/θ
@@ -94,7 +93,7 @@ def check_grid(constrain, points: int) -> dict:
         grid = np.linspace(-5, 5, n + 1)
         step = grid[1] - grid[0]
         start = normal(grid, 1, 0.25)
-        later = expm(constrain(ou_rates(grid)) * 0.5) @ start
+        later = scipy.linalg.expm(constrain(ou_rates(grid)) * 0.5) @ start
         spacings.append(step)
         distances.append(np.abs(later - ou_density(grid, 1, 0.25, 0.5)).max())
     return {

@@ -17,7 +17,6 @@ Next:    ornstein_uhlenbeck.py takes the steps for a continuous x, counterexampl
 
 import numpy as np
 import scipy
-from scipy.linalg import expm
 
 import cli
 from counterexamples import check_broken, check_hidden_state, plot_broken
@@ -83,6 +82,7 @@ def check_steps(rng: np.random.Generator, size: int) -> tuple:
     The propagator is expm(W̃t), which solves step 3; what is tested is that it has the properties
     that the other steps give it. ornstein_uhlenbeck.py starts from a kernel known without W̃.
     """
+    expm = scipy.linalg.expm
     # any W will do, its diagonal included; half of its entries are zero
     rates = rng.exponential(size=(size, size)) * (rng.random((size, size)) < 0.5)
     generator = constrain(rates)

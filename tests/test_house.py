@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from conftest import FILES, FOLDERS, ROOT, SCRIPTS, is_script, run_script
+from conftest import FILES, FOLDERS, ROOT, is_script
 from docs import pages
 
 ARTICLES = {article["folder"]: article for article in pages.articles()}
@@ -93,13 +93,6 @@ def test_ruff(command):
 def test_no_file_switches_a_rule_off():
     marks = [name_of(path) for path in PYTHON if "# no" + "qa" in text_of(path)]
     assert marks == []
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_help_does_not_wait_for_tensorflow(script):
-    finished = run_script("-X", "importtime", script, "--help", cwd=ROOT)
-    assert finished.returncode == 0 and "--quick" in finished.stdout, finished.stderr[-500:]
-    assert " tensorflow\n" not in finished.stderr
 
 
 # ---------------------------------------------------------------- claims

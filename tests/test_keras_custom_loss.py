@@ -446,14 +446,19 @@ def test_a_trained_search_is_restored_from_its_state():
     splits = {"train": [("aabb", [0], [1])], "valid": [("aabb", [0], [1])]}
     search = AnswerSearch(splits, ["aabbcc", "bbccdd", "aaddbb"], "zh", 8, 20)
     search.build(0.1)
+    search.choose_weight()
+    np.testing.assert_array_equal(search.kept_codes(), search.answer_codes())
     search.weight = 2.0
     state, codes = search.state(), search.question_codes(["aabb"])
     other = AnswerSearch(splits, ["aabbcc", "bbccdd", "aaddbb"], "zh", 8, 20)
     other.restore(state)
     np.testing.assert_array_equal(other.question_codes(["aabb"]), codes)
+    np.testing.assert_array_equal(other.kept_codes(), search.answer_codes())
     assert other.weight == 2.0
     with pytest.raises(ValueError, match="another size"):
         AnswerSearch(splits, ["aabbcc", "bbccdd", "aaddbb"], "zh", 9, 20).restore(state)
+    with pytest.raises(ValueError, match="codes of others than these 2 answers"):
+        AnswerSearch(splits, ["aabbcc", "bbccaaddbb"], "zh", 8, 20).restore(state)
 
 
 # ------------------------------------------------------------ questions and answers

@@ -20,6 +20,7 @@ C1.4 digits stand in for ImageNet, whose weights are a download.
 import functools
 import itertools
 import json
+import logging
 import os
 import string
 import sys
@@ -392,6 +393,8 @@ def main(args):
         args.only = [name for name in args.only if name in QUICK] or args.only
     if args.bfloat16:
         keras.config.set_dtype_policy("mixed_bfloat16")
+    # a network, a graph: TensorFlow takes eight of them for one that is traced again and again
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     variants = [name for name in VARIANTS if name in args.only]
     seeds = range(args.seed, args.seed + args.seeds)
     path = args.out_dir / "ablations.runs.json"

@@ -31,7 +31,7 @@ def flags(parser):
 
 
 cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
-from keras_tools import load_keras
+from keras_tools import encoded, load_keras
 
 load_keras()
 import keras
@@ -72,9 +72,9 @@ def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> 
     stops = [watched, watched + len(x_test)]
     hot = keras.utils.to_categorical(y_train, CLASSES)
     curves = {}
-    for _ in range(epochs):
-        model.fit(x_train, hot, batch_size=128, epochs=1, verbose=0)
-        logits = np.split(model.predict(images, batch_size=1000, verbose=0), stops)
+
+    def watch(*_):
+        logits = np.split(encoded(model, images, rows=1000), stops)
         points = {
             "train": measure(logits[0], y_train[:watched]),
             "test": measure(logits[1], y_test),
@@ -83,6 +83,9 @@ def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> 
         for name, point in points.items():
             for key, value in point.items():
                 curves.setdefault(f"{name} {key}", []).append(float(value))
+
+    watching = keras.callbacks.LambdaCallback(on_epoch_end=watch)
+    model.fit(x_train, hot, batch_size=128, epochs=epochs, verbose=0, callbacks=[watching])
     return curves
 
 
