@@ -116,7 +116,8 @@ class PairTargets:
         for first in range(0, len(sums), ROWS_AT_ONCE):
             ends = half.indptr[first : first + ROWS_AT_ONCE + 1]
             weights = self.weight_of.take(half.data[ends[0] : ends[-1]])
-            running = np.append(0, np.cumsum(weights, dtype=float))
+            running = np.zeros(len(weights) + 1)
+            np.cumsum(weights, dtype=float, out=running[1:])
             sums[first : first + ROWS_AT_ONCE] = np.diff(running[ends - ends[0]])
         return sums
 
@@ -330,7 +331,9 @@ def run_sweeps(
                 spent["wall_s"] = time.perf_counter() - wall
                 if measure or number == sweeps:
                     spent["loss"], spent["unseen"] = objective(target, source, data, threads)
-                finished = target.copy(), source.copy()
+                centre = target.copy()
+                context = centre if source is target else source.copy()
+                finished = centre, context
                 history.append(spent)
                 if report:
                     report(spent)
