@@ -135,6 +135,8 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
         list(read_documents([bad]))
     with pytest.raises(OSError, match="no such file, nor a corpus known by name"):
         list(read_documents([tmp_path / "missing.txt"]))
+    with pytest.raises(OSError, match="missing.txt: no such file"):  # before another is read
+        next(read_documents([bad, tmp_path / "missing.txt"]))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"some words " * 1000)[:40])
     with pytest.raises(OSError, match=r"cut\.gz: compressed file is cut short"):
         list(read_documents([tmp_path / "cut.gz"]))
@@ -148,6 +150,15 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
         ValueError, match="no word occurs 5 times .the most frequent one: 2.*--segment"
     ):
         build_vocabulary([["a", "a", "b"]])
+
+
+def test_a_missing_corpus_is_told_before_the_reviews_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(variants, "review_texts", None)
+    args = argparse.Namespace(
+        corpus=["nowhere.txt"], quick=False, data_dir=tmp_path, out_dir=tmp_path, seed=0
+    )
+    with pytest.raises(OSError, match="nowhere.txt: no such file, nor a corpus known by name"):
+        variants.train_variants(args, ["default"])
 
 
 # ---------------------------------------------------------------- counting
