@@ -79,7 +79,7 @@ def read_documents(
     Raises OSError for a file that is not there or cut short, and ValueError, naming file and byte,
     for text that is not UTF-8.
     """
-    for source in map(str, sources):
+    for source in check_sources(sources):
         split = read_chinese if segment else str.split
         path = Path(source)
         if source in SPLITTERS and not path.exists():
@@ -93,14 +93,21 @@ def read_documents(
             continue
         try:
             yield from read_lines(path, split)
-        except FileNotFoundError:
-            known = ", ".join([*SPLITTERS, *WIKIPEDIAS])
-            told = f"{source}: no such file, nor a corpus known by name ({known})"
-            raise OSError(told) from None
         except (*BROKEN, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise
             raise OSError(f"{path}: compressed file is cut short or damaged ({error})") from None
+
+
+def check_sources(sources: Iterable) -> list[str]:
+    """Their names; OSError for the first that is neither a file nor a corpus known by name."""
+    names = list(map(str, sources))
+    known = [*SPLITTERS, *WIKIPEDIAS]
+    for name in names:
+        if name not in known and not Path(name).exists():
+            told = f"{name}: no such file, nor a corpus known by name ({', '.join(known)})"
+            raise OSError(told)
+    return names
 
 
 def find_wikipedia(name: str, data_dir: Path | None) -> Path:

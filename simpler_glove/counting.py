@@ -47,10 +47,13 @@ class Spool:
             ) from None
         self.size += len(array)
 
-    def read(self) -> np.ndarray:
-        if not self.size:
+    def read(self, first: int = 0, last: int | None = None) -> np.ndarray:
+        """A map of its own: what was read of it counts as our memory until it is dropped."""
+        length = (self.size if last is None else last) - first
+        if not length:
             return np.empty(0, self.dtype)
-        return np.memmap(self.file, self.dtype, "r+", shape=(self.size,))
+        start = first * self.dtype.itemsize
+        return np.memmap(self.file, self.dtype, "r+", offset=start, shape=(length,))
 
 
 def unnamed_file(folder: Path | None):
@@ -227,11 +230,7 @@ class PairCounter:
             return
         self.spill()
         del self.buffer
-        cuts = list(itertools.pairwise(np.cumsum([0, *self.runs])))
-        all_keys, all_totals = self.run_keys.read(), self.run_totals.read()
-        keys = [all_keys[first:last] for first, last in cuts]
-        totals = [all_totals[first:last] for first, last in cuts]
-        yield from merge_runs(keys, totals, self.memory / 2)
+        yield from merge_runs(self.runs, self.run_keys, self.run_totals, self.memory / 2)
 
     def matrix(self) -> csr_matrix:
         """The counts as a lower triangle, without pairs of a word with itself."""
@@ -276,20 +275,43 @@ def run_starts(block: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
 
 
-def merge_runs(keys: list[np.ndarray], totals: list[np.ndarray], memory: float):
-    """Merge sorted runs (maps of files) range by range of keys, each small enough for `memory`."""
-    length = sum(map(len, keys))
-    ranges = int(length * 64 / memory) + 1
-    sample = np.sort(np.concatenate([run[:: max(1, len(run) // 4096)] for run in keys]))
+def merge_runs(lengths: list[int], keys: Spool, totals: Spool, memory: float):
+    """Merge sorted runs, range by range of keys, each range small enough for `memory`.
+
+    lengths: of the runs, which follow each other in the two files.
+    """
+    ranges = int(keys.size * 64 / memory) + 1
+    ends = np.cumsum(lengths)
+    runs = np.split(keys.read(), ends[:-1])
+    sample = np.sort(np.concatenate([run[:: max(1, len(run) // 4096)] for run in runs]))
     bounds = np.unique(sample[np.linspace(0, len(sample) - 1, ranges + 1).astype(int)[1:-1]])
-    cuts = [np.concatenate([[0], np.searchsorted(run, bounds), [len(run)]]) for run in keys]
-    for part in range(len(bounds) + 1):
-        slices = [slice(cut[part], cut[part + 1]) for cut in cuts]
-        block = np.concatenate([run[piece] for run, piece in zip(keys, slices, strict=True)])
+    inside = [[0, *np.searchsorted(run, bounds), len(run)] for run in runs]
+    cuts = np.array(inside) + (ends - lengths)[:, None]
+    del runs
+    for first, last in itertools.pairwise(cuts.T.tolist()):
+        pieces = list(zip(first, last, strict=True))
+        block = np.concatenate([keys.read(*piece) for piece in pieces])
         if not len(block):
             continue
-        amounts = np.concatenate([run[piece] for run, piece in zip(totals, slices, strict=True)])
+        amounts = np.concatenate([totals.read(*piece) for piece in pieces])
         order = np.argsort(block)
         block = block[order]
         starts = run_starts(block)
         yield block[starts], np.add.reduceat(amounts[order], starts, dtype=np.int32)
+
+
+# ---------------------------------------------------------------- pairs kept back
+def split_pairs(
+    pairs: csr_matrix, least: int, seed: int, share: float = 0.1
+) -> tuple[csr_matrix, csr_matrix, csr_matrix]:
+    """(pairs that met `least` times or more, a random share of these, all pairs but that share)."""
+    often = pairs.data >= least
+    held_out = often & (np.random.default_rng(seed).random(len(often)) < share)
+
+    def part(mask):
+        some = pairs.copy()
+        some.data *= mask
+        some.eliminate_zeros()
+        return some
+
+    return part(often), part(held_out), part(~held_out)

@@ -113,11 +113,14 @@ class PairTargets:
     def row_weights(self, half: csr_matrix) -> np.ndarray:
         """Σ_j λ_ij of every row i of the triangle or its mirror image, (n,)."""
         sums = np.empty(half.shape[0])
-        for first in range(0, len(sums), ROWS_AT_ONCE):
-            ends = half.indptr[first : first + ROWS_AT_ONCE + 1]
+        few = 16  # rows at once: those of frequent words are long
+        running = np.zeros(1)
+        for first in range(0, len(sums), few):
+            before = running[-1] if first % ROWS_AT_ONCE else 0.0  # so that it does not grow large
+            ends = half.indptr[first : first + few + 1]
             weights = self.weight_of.take(half.data[ends[0] : ends[-1]])
-            running = np.append(0, np.cumsum(weights, dtype=float))
-            sums[first : first + ROWS_AT_ONCE] = np.diff(running[ends - ends[0]])
+            running = np.cumsum(np.append(before, weights))
+            sums[first : first + few] = np.diff(running[ends - ends[0]])
         return sums
 
     def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
@@ -330,7 +333,9 @@ def run_sweeps(
                 spent["wall_s"] = time.perf_counter() - wall
                 if measure or number == sweeps:
                     spent["loss"], spent["unseen"] = objective(target, source, data, threads)
-                finished = target.copy(), source.copy()
+                centre = target.copy()
+                context = centre if source is target else source.copy()
+                finished = centre, context
                 history.append(spent)
                 if report:
                     report(spent)

@@ -9,7 +9,7 @@ import functools
 import time
 from pathlib import Path
 
-from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus, review_texts
+from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, check_sources, load_corpus, review_texts
 from least_squares import fit
 from vector_files import load_vectors, save_vectors
 
@@ -86,6 +86,7 @@ def counter(args):
 
     @functools.cache
     def count() -> tuple:
+        check_sources(corpus)
         limit = QUICK_DOCUMENTS if args.quick else None
         reviews = frozenset() if corpus == [DEFAULT_CORPUS] else review_texts(args.data_dir)
         options = {"limit": limit, "data_dir": args.data_dir, "leave_out": reviews}

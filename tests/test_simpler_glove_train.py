@@ -31,7 +31,7 @@ from corpus import (
     read_tagged,
     review_texts,
 )
-from counting import Part, build_vocabulary, count_pairs
+from counting import Part, Spool, build_vocabulary, count_pairs, merge_runs, split_pairs
 from least_squares import PairTargets, fit, objective, solve_rows, sweep
 from vector_files import export_word2vec, save_vectors
 
@@ -135,6 +135,8 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
         list(read_documents([bad]))
     with pytest.raises(OSError, match="no such file, nor a corpus known by name"):
         list(read_documents([tmp_path / "missing.txt"]))
+    with pytest.raises(OSError, match="missing.txt: no such file"):  # before another is read
+        next(read_documents([bad, tmp_path / "missing.txt"]))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"some words " * 1000)[:40])
     with pytest.raises(OSError, match=r"cut\.gz: compressed file is cut short"):
         list(read_documents([tmp_path / "cut.gz"]))
@@ -148,6 +150,15 @@ def test_bad_corpora_say_what_is_wrong(tmp_path):
         ValueError, match="no word occurs 5 times .the most frequent one: 2.*--segment"
     ):
         build_vocabulary([["a", "a", "b"]])
+
+
+def test_a_missing_corpus_is_told_before_the_reviews_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(variants, "review_texts", None)
+    args = argparse.Namespace(
+        corpus=["nowhere.txt"], quick=False, data_dir=tmp_path, out_dir=tmp_path, seed=0
+    )
+    with pytest.raises(OSError, match="nowhere.txt: no such file, nor a corpus known by name"):
+        variants.train_variants(args, ["default"])
 
 
 # ---------------------------------------------------------------- counting
@@ -177,6 +188,42 @@ def test_counts_on_a_bound_of_memory_are_the_same_bytes(tmp_path, monkeypatch):
     for name in ("data", "indices", "indptr"):
         assert getattr(whole, name).tobytes() == getattr(bound, name).tobytes()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+def test_merging_does_not_hold_what_it_has_read(tmp_path):
+    """Four runs of 16 MB, merged in ranges of a few: memory does not grow by the whole."""
+
+    def resident():
+        with open("/proc/self/status", encoding="ascii") as file:
+            return int(next(line for line in file if line.startswith("VmRSS")).split()[1]) * 1024
+
+    length = 1 << 21
+    keys, totals = Spool(tmp_path, np.uint64), Spool(tmp_path, np.int32)
+    for first in range(4):
+        keys.write(np.arange(first, 4 * length, 4))
+        totals.write(np.ones(length, np.int32))
+    merged = merge_runs([length] * 4, keys, totals, 64e6)
+    met, held = next(merged)[0].size, []
+    before = resident()
+    for some, counts in merged:
+        assert (counts == 1).all() and (np.diff(some.astype(np.int64)) == 1).all()
+        met += some.size
+        held.append(resident() - before)
+    assert met == 4 * length and len(held) >= 5
+    assert held[-1] < 60e6  # of 100e6
+
+
+def test_split_pairs_keeps_some_back(small):
+    pairs = small[2]
+    often, held_out, others = split_pairs(pairs, 3, seed=1, share=0.4)
+    whole = pairs.toarray()
+    assert (often.toarray() == np.where(whole >= 3, whole, 0)).all()
+    assert (held_out + others != pairs).nnz == 0 and held_out.multiply(others).nnz == 0
+    assert 0.3 * often.nnz < held_out.nnz < 0.5 * often.nnz and held_out.data.min() >= 3
+    assert held_out.nnz + others.nnz == pairs.nnz  # no zeros are stored
+    again = split_pairs(pairs, 3, seed=1, share=0.4)[1]
+    assert (again != held_out).nnz == 0
 
 
 def test_largest_vocabulary_of_32_bit_keys():
@@ -492,6 +539,16 @@ def test_pmi_and_weights_are_those_that_the_fast_solver_reads(small):
     np.testing.assert_allclose(found, targets[some.row, some.col], rtol=1e-6)
     found = train.weigh(some.data, 5, 0.75, True)
     np.testing.assert_allclose(found, weights[some.row, some.col], rtol=1e-6)
+
+
+def test_inner_products_of_pairs_a_block_at_a_time(small):
+    words, _, pairs = small
+    rng = np.random.default_rng(0)
+    v, u = rng.normal(size=(2, len(words), 8)).astype(np.float32)
+    found = train.inner_products({"centre": v, "context": u}, pairs, at_once=100)
+    some = pairs.tocoo()
+    assert len(found) == pairs.nnz > 300
+    np.testing.assert_allclose(found, (v @ u.T)[some.row, some.col], atol=1e-5)
 
 
 def test_adagrad_learns_and_glove_s_order_breaks_on_a_large_loss(small):

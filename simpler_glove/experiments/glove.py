@@ -205,9 +205,9 @@ def plot_norms(norms: dict[str, np.ndarray]):
 
 def main(args):
     rng = np.random.default_rng(args.seed)
-    classes = word_classes(args.data_dir)
     count = counter(args)
     ours = train_variants(args, ["default"], count)["default"]
+    classes = word_classes(args.data_dir)
     words, _, pairs, _ = count()
     size = min(args.glove_words, len(words), 1000 if args.quick else len(words))
     table = pairs[:size, :size].toarray().astype(np.float32)

@@ -21,7 +21,7 @@ import scipy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
-from corpus import QUICK_DOCUMENTS, read_analogies, read_documents, read_similarity
+from corpus import QUICK_DOCUMENTS, check_sources, read_analogies, read_documents, read_similarity
 from counting import build_vocabulary, count_pairs
 from evaluate import ANALOGY, SIMILARITY, evaluate, read_sets
 from least_squares import fit
@@ -118,6 +118,7 @@ def plot_growth(rows: list[dict]):
 
 
 def main(args):
+    check_sources(args.corpus)
     similarity = read_sets(SIMILARITY, read_similarity, args.data_dir)
     analogy = read_sets(ANALOGY, read_analogies, args.data_dir)
     fresh = multiprocessing.get_context("spawn")

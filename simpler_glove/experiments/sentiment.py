@@ -32,13 +32,10 @@ def flags(parser):
     parser.add_argument("--data-dir", **cli.DATA_DIR)
 
 
-cli.parse(flags)  # answers --help and a mistyped flag before TensorFlow is imported
+cli.parse(flags)  # answers --help and a mistyped flag before anything is imported
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from corpus import load_reviews
 from counting import build_vocabulary, count_pairs
@@ -96,6 +93,10 @@ def vectors_of_reviews(reviews, dim: int, seed: int, **options) -> tuple[np.ndar
 # ---------------------------------------------------------------- classifiers
 def logistic_regression(features, labels, train: slice, test: slice, scale: bool = True) -> float:
     """Test accuracy; scale: bring dense features to unit variance first."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = LogisticRegression(max_iter=1000)
     if scale:
         model = make_pipeline(StandardScaler(), model)

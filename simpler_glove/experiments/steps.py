@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -48,6 +47,8 @@ def follow_loss(pairs, counts, dim: int, steps: int, sweeps: int, seed: int) -> 
 
 def plot_steps(histories: dict[int, list[dict]]):
     """Loss over CPU time, a curve per number of steps."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, axes = cli.subplots()
     for steps, history in histories.items():
         seconds = [row["cpu_s"] for row in history]
