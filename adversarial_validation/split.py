@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from threadpoolctl import threadpool_limits
 
 import cli
 from shifted_tasks import MACRO_COLUMNS, fonts_for_chinese, read_bank
@@ -112,6 +113,36 @@ def rank_sum_test(scores: np.ndarray, below: np.ndarray, above: np.ndarray) -> t
     return float(larger / pairs), float(scipy.special.ndtr(-z))
 
 
+def joint_shift(x_train: np.ndarray, x_test: np.ndarray, column_of: list) -> dict:
+    """Two columns whose covariance differs most → the AUC and p of their product, on other rows.
+
+    Each column may be the same in both tables, and two together not (XOR): a linear D is blind to
+    that. column_of names the column of each feature; pairs of the first 300 features are tried.
+    """
+    sides = [x[:: -(-len(x) // (2 * FIT_ROWS)), :300] for x in (x_train, x_test)]
+    with threadpool_limits(1):  # two threads wait for each other longer than this takes
+        (cov_p, error_p), (cov_q, error_q) = (covariance(side[::2]) for side in sides)
+    z = (cov_q - cov_p) / np.sqrt(error_p + error_q + 1e-6)
+    names = np.array(column_of[:300], dtype=object)
+    z[names[:, None] == names] = 0
+    i, j = np.unravel_index(np.abs(z).argmax(), z.shape)
+    products = [np.sign(z[i, j]) * side[1::2, i].astype(float) * side[1::2, j] for side in sides]
+    test = scipy.stats.mannwhitneyu(*products[::-1], alternative="greater", method="asymptotic")
+    return {
+        "columns": [names[i], names[j]],
+        "auc": float(test.statistic / (len(products[0]) * len(products[1]))),
+        "p": float(np.nan_to_num(test.pvalue, nan=1.0)),
+    }
+
+
+def covariance(x: np.ndarray) -> tuple:
+    """→ the covariances of the columns of x and their squared errors, (features, features)."""
+    x = x - x.mean(0)
+    squares = x**2
+    found = x.T @ x / len(x)
+    return found, (squares.T @ squares / len(x) - found**2) / len(x)
+
+
 def foreign_levels(bins: dict) -> dict:
     """Columns whose test rows have levels that no training row has, more than chance can explain.
 
@@ -132,12 +163,11 @@ def foreign_levels(bins: dict) -> dict:
 def judge(seen: dict) -> tuple:
     """(verdict, advice) on what main saw: no_shift, weights, no_overlap or unseen_shift.
 
-    unseen_shift: a column alone tells the tables apart better than D does, so that the weights of
-    this D cannot be right.
+    unseen_shift: a column alone, or the product of two, tells the tables apart better than D does,
+    so that the weights of this D cannot be right.
     """
-    name, (best, p_best) = next(iter(seen["columns"].items()))
+    best, p_best = next(iter(seen["columns"].values()))
     told = p_best * len(seen["columns"]) < 0.01  # not by chance, of so many columns
-    surer = best > seen["auc"] + 0.02 + 3 * seen["auc_error"]
     if seen["foreign"]:
         most = max(seen["foreign"], key=seen["foreign"].get)
         return "no_overlap", (
@@ -149,10 +179,11 @@ def judge(seen: dict) -> tuple:
             f"no overlap: {seen['beyond']:.0%} of the test rows lie beyond every training row, no "
             "weights mend that. Look at the columns above, --drop those that merely name the table"
         )
-    if told and surer:
+    unseen = what_d_misses(seen)
+    if unseen:
         return "unseen_shift", (
-            f"a shift that this D does not see: column {name!r} alone has AUC {best:.2f}, D "
-            f"{seen['auc']:.2f}; its weights would be wrong. Try --discriminator network"
+            f"a shift that this D does not see: {unseen}, D {seen['auc']:.2f}; "
+            "its weights would be wrong. Try --discriminator network"
         )
     if seen["p_value"] > 0.05:
         return "no_shift", "no shift that D can see: use a random split (all weights are set to 1)"
@@ -164,6 +195,19 @@ def judge(seen: dict) -> tuple:
     return "weights", (
         f"shift that weights can mend: they act as a share of ESS/n = {seen['ess']:.2f} of the rows"
     )
+
+
+def what_d_misses(seen: dict) -> str:
+    """A column alone, or two together, that tell the tables apart better than D, "" for none."""
+    surer = seen["auc"] + 0.02 + 3 * seen["auc_error"]
+    name, (auc, p_value) = next(iter(seen["columns"].items()))
+    if auc > surer and p_value * len(seen["columns"]) < 0.01:
+        return f"column {name!r} alone has AUC {auc:.2f}"
+    joint = seen["joint"]
+    if joint["auc"] > surer and joint["p"] < 0.01:
+        first, second = joint["columns"]
+        return f"columns {first!r} and {second!r} together have AUC {joint['auc']:.2f}"
+    return ""
 
 
 def is_beyond(seen: dict) -> bool:
@@ -240,6 +284,7 @@ def look(
         "rows": n,
         "beyond": float(np.mean(d_test > d_train.max())),
         "columns": columns,
+        "joint": joint_shift(table.x_train, table.x_test, table.column_of),
         "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
     }
 
@@ -291,6 +336,7 @@ def main(args):
         "test_rows_beyond_train": seen["beyond"],
         "auc_of_column": by_column,
         "p_of_column": {name: p for name, (_, p) in columns.items()},
+        "joint_shift": seen["joint"],
         "foreign_levels": seen["foreign"],
         "verdict": verdict,
         "advice": advice,

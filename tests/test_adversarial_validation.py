@@ -429,7 +429,7 @@ def test_bad_input_is_one_line(tmp_path, case, message):
     elif case == "few rows":
         make_csv(test, 99)
     elif case == "not UTF-8":
-        test.write_bytes("a,b\n1,groß\n".encode("latin-1") * 200)
+        test.write_bytes(b"a,b\n1,gro\x81\xff\n" * 200)
     elif case == "empty file":
         test.write_bytes(b"")
     elif case == "broken":
