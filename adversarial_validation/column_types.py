@@ -327,7 +327,7 @@ def suspect_unit(rows: list) -> str:
         some = some[some > 0]
         if not len(some):
             return ""
-        sizes.append(np.quantile(some, QUARTILES))
+        sizes.append(np.quantile(np.sort(some), QUARTILES))
     power = np.log10(sizes[1] / sizes[0])
     whole = np.rint(power[1])
     if abs(whole) not in (2, 3, 6, 9) or np.abs(power - whole).max() > 0.15:

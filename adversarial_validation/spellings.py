@@ -35,6 +35,9 @@ DATES += [form for pair in DAY_FIRST.items() for form in reversed(pair)]
 DATES += ["%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"]
 DATES += ["%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d%b%Y", "%Y_%m_%d", "%d. %m. %Y"]
 DATES += ["%Y-%m", "%Y/%m", "%m/%Y", "%Y年%m月", "%b %Y", "%B %Y", "%b-%Y", "%Y%m%d"]
+WEEK = re.compile(r"^(\d{4})-?W(\d\d)(?:-?([1-7]))?$")  # 2018-W03: its Monday
+EXCEL = "days since 1899-12-30, as in Excel"
+DATES += ["%G-W%V-%u", EXCEL]
 
 
 # ---------------------------------------------------------------- numbers
@@ -121,6 +124,7 @@ def canonical(level: str) -> str:
 def split_time(level: str) -> tuple:
     """("2019-01-05", seconds of UTC since midnight, 0 where there is no time of day)."""
     text = WEEKDAY.sub("", COMPACT.sub(r"\1T\2:\3:\4\5", level.strip()))
+    text = WEEK.sub(lambda found: f"{found[1]}-W{found[2]}-{found[3] or 1}", text)
     found = TIME.search(text)
     return (text[: found.start()], seconds_of(found)) if found else (text, 0.0)
 
@@ -154,6 +158,10 @@ def seconds_since_1970(moments: pd.Series) -> np.ndarray:
 def parse_dates(dates: list, form: str) -> np.ndarray:
     """Seconds since 1970 by one form, nan where a text has another."""
     texts = pd.Series(dates, dtype=object)
+    if form == EXCEL:
+        days = pd.to_numeric(texts, errors="coerce").to_numpy(float)
+        usual = (days > 20_000) & (days < 80_000)  # from 1954 to 2119
+        return np.where(usual, 86400 * (days - 25569), np.nan)
     return seconds_since_1970(pd.to_datetime(texts, format=form, errors="coerce"))
 
 

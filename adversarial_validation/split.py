@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from threadpoolctl import threadpool_limits
 
 import cli
 from shifted_tasks import MACRO_COLUMNS, fonts_for_chinese, read_bank
@@ -90,11 +91,56 @@ def column_shift(bins: dict, random: np.random.Generator) -> dict:
         most = max(side.max() for side in sides) + 1
         p, q = (np.bincount(side[::2], minlength=most) + 0.5 for side in sides)
         log_odds = np.log(q / q.sum()) - np.log(p / p.sum())
-        judged = [log_odds[side[1::2]] for side in sides]
-        test = scipy.stats.mannwhitneyu(*judged[::-1], alternative="greater", method="asymptotic")
-        pairs = len(judged[0]) * len(judged[1])
-        found[name] = float(test.statistic / pairs), float(np.nan_to_num(test.pvalue, nan=1.0))
+        judged = [np.bincount(side[1::2], minlength=most) for side in sides]
+        found[name] = rank_sum_test(log_odds, *judged)
     return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+
+def rank_sum_test(scores: np.ndarray, below: np.ndarray, above: np.ndarray) -> tuple:
+    """(AUC, p) of the rows `above` against those `below`, counted for each score.
+
+    scipy.stats.mannwhitneyu would sort the rows; here only the scores are sorted.
+    """
+    scores, level = np.unique(scores, return_inverse=True)
+    below, above = (np.bincount(level, weights=counts) for counts in (below, above))
+    n, m = below.sum(), above.sum()
+    pairs = n * m
+    larger = above @ (np.cumsum(below) - below / 2)  # pairs in the right order, ties count half
+    ties = below + above
+    rows = n + m
+    variance = pairs / 12 * (rows + 1 - np.sum(ties**3 - ties) / (rows * (rows - 1)))
+    z = (larger - pairs / 2 - 0.5) / np.sqrt(variance) if variance > 0 else -np.inf
+    return float(larger / pairs), float(scipy.special.ndtr(-z))
+
+
+def joint_shift(x_train: np.ndarray, x_test: np.ndarray, column_of: list) -> dict:
+    """Two columns whose covariance differs most → the AUC and p of their product, on other rows.
+
+    Each column may be the same in both tables, and two together not (XOR): a linear D is blind to
+    that. column_of names the column of each feature; pairs of the first 300 features are tried.
+    """
+    sides = [x[:: -(-len(x) // (2 * FIT_ROWS)), :300] for x in (x_train, x_test)]
+    with threadpool_limits(1):  # two threads wait for each other longer than this takes
+        (cov_p, error_p), (cov_q, error_q) = (covariance(side[::2]) for side in sides)
+    z = (cov_q - cov_p) / np.sqrt(error_p + error_q + 1e-6)
+    names = np.array(column_of[:300], dtype=object)
+    z[names[:, None] == names] = 0
+    i, j = np.unravel_index(np.abs(z).argmax(), z.shape)
+    products = [np.sign(z[i, j]) * side[1::2, i].astype(float) * side[1::2, j] for side in sides]
+    test = scipy.stats.mannwhitneyu(*products[::-1], alternative="greater", method="asymptotic")
+    return {
+        "columns": [names[i], names[j]],
+        "auc": float(test.statistic / (len(products[0]) * len(products[1]))),
+        "p": float(np.nan_to_num(test.pvalue, nan=1.0)),
+    }
+
+
+def covariance(x: np.ndarray) -> tuple:
+    """→ the covariances of the columns of x and their squared errors, (features, features)."""
+    x = x - x.mean(0)
+    squares = x**2
+    found = x.T @ x / len(x)
+    return found, (squares.T @ squares / len(x) - found**2) / len(x)
 
 
 def foreign_levels(bins: dict) -> dict:
@@ -117,12 +163,11 @@ def foreign_levels(bins: dict) -> dict:
 def judge(seen: dict) -> tuple:
     """(verdict, advice) on what main saw: no_shift, weights, no_overlap or unseen_shift.
 
-    unseen_shift: a column alone tells the tables apart better than D does, so that the weights of
-    this D cannot be right.
+    unseen_shift: a column alone, or the product of two, tells the tables apart better than D does,
+    so that the weights of this D cannot be right.
     """
-    name, (best, p_best) = next(iter(seen["columns"].items()))
+    best, p_best = next(iter(seen["columns"].values()))
     told = p_best * len(seen["columns"]) < 0.01  # not by chance, of so many columns
-    surer = best > seen["auc"] + 0.02 + 3 * seen["auc_error"]
     if seen["foreign"]:
         most = max(seen["foreign"], key=seen["foreign"].get)
         return "no_overlap", (
@@ -134,10 +179,11 @@ def judge(seen: dict) -> tuple:
             f"no overlap: {seen['beyond']:.0%} of the test rows lie beyond every training row, no "
             "weights mend that. Look at the columns above, --drop those that merely name the table"
         )
-    if told and surer:
+    unseen = what_d_misses(seen)
+    if unseen:
         return "unseen_shift", (
-            f"a shift that this D does not see: column {name!r} alone has AUC {best:.2f}, D "
-            f"{seen['auc']:.2f}; its weights would be wrong. Try --discriminator network"
+            f"a shift that this D does not see: {unseen}, D {seen['auc']:.2f}; "
+            "its weights would be wrong. Try --discriminator network"
         )
     if seen["p_value"] > 0.05:
         return "no_shift", "no shift that D can see: use a random split (all weights are set to 1)"
@@ -149,6 +195,19 @@ def judge(seen: dict) -> tuple:
     return "weights", (
         f"shift that weights can mend: they act as a share of ESS/n = {seen['ess']:.2f} of the rows"
     )
+
+
+def what_d_misses(seen: dict) -> str:
+    """A column alone, or two together, that tell the tables apart better than D, "" for none."""
+    surer = seen["auc"] + 0.02 + 3 * seen["auc_error"]
+    name, (auc, p_value) = next(iter(seen["columns"].items()))
+    if auc > surer and p_value * len(seen["columns"]) < 0.01:
+        return f"column {name!r} alone has AUC {auc:.2f}"
+    joint = seen["joint"]
+    if joint["auc"] > surer and joint["p"] < 0.01:
+        first, second = joint["columns"]
+        return f"columns {first!r} and {second!r} together have AUC {joint['auc']:.2f}"
+    return ""
 
 
 def is_beyond(seen: dict) -> bool:
@@ -165,24 +224,26 @@ def cut(weights: np.ndarray, fraction: float, random: np.random.Generator) -> di
     drawn = np.sort(random.choice(n, size, replace=True, p=weights / weights.sum()))
     return {
         "validation_weighted": {"row": rows, "weight": weights[rows]},
-        "training_weighted": {"row": np.setdiff1d(np.arange(n), rows)},
+        "training_weighted": {"row": np.delete(np.arange(n), rows)},
         "validation_sampled": {"row": drawn},  # repeats stay
-        "training_sampled": {"row": np.setdiff1d(np.arange(n), drawn)},  # drawn rows leave
+        "training_sampled": {"row": np.delete(np.arange(n), drawn)},  # drawn rows leave
     }
 
 
 # ---------------------------------------------------------------- what is written
 def write_tables(tables: dict, out_dir: Path) -> None:
     """All tables or none, and no cut of an earlier run beside them."""
-    import pandas as pd
 
     def path(name, part=""):
         return out_dir / f"split_{name}.csv{part}"
 
     try:
         for name, table in tables.items():
-            frame = pd.DataFrame(table)
-            frame.to_csv(path(name, ".part"), index=False, float_format="%.6g", encoding="utf-8")
+            form = ",".join("%d" if column == "row" else "%.6g" for column in table) + "\n"
+            rows = zip(*(values.tolist() for values in table.values()), strict=True)
+            with path(name, ".part").open("w", encoding="utf-8") as file:
+                file.write(",".join(table) + "\n")
+                file.writelines(form % row for row in rows)
         for name in ("weights", *CUTS):
             if name in tables:
                 os.replace(path(name, ".part"), path(name))
@@ -223,6 +284,7 @@ def look(
         "rows": n,
         "beyond": float(np.mean(d_test > d_train.max())),
         "columns": columns,
+        "joint": joint_shift(table.x_train, table.x_test, table.column_of),
         "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
     }
 
@@ -274,6 +336,7 @@ def main(args):
         "test_rows_beyond_train": seen["beyond"],
         "auc_of_column": by_column,
         "p_of_column": {name: p for name, (_, p) in columns.items()},
+        "joint_shift": seen["joint"],
         "foreign_levels": seen["foreign"],
         "verdict": verdict,
         "advice": advice,

@@ -16,6 +16,7 @@ import re
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from spellings import decimal_votes
 
 FEWEST_ROWS = 100  # a side; below that neither D nor its test mean anything
 SEPARATORS = ",;\t|"
+BROKEN = "\ufffd"  # the character in the place of bytes that fit none
 FEW_LEVELS, MANY_LEVELS = 30, 1000  # that get an indicator each, on large and on small tables
 CELLS = 4_000_000  # indicators of one column of text: rows × levels
 
@@ -76,23 +78,19 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV file, JSON lines or parquet: separator , ; | or tab; UTF-8 or UTF-16; may be packed by
-    gzip, bzip2, xz or zip. What a file is, its first bytes say, not its name.
+    """A CSV file, JSON lines or parquet: separator , ; | or tab; may be packed by gzip, bzip2, xz
+    or zip. What a file is, its first bytes say, not its name.
 
     ValueError or OSError, in one line, for a file that is no such table.
     """
     with path.open("rb") as file:
         start = file.read(8)
-    if path.suffix == ".parquet" or start.startswith(b"PAR1"):
-        try:
-            return Table(pd.read_parquet(path))
-        except ImportError:
-            raise ValueError(f"{path}: parquet needs the package pyarrow; or save as CSV") from None
     try:
-        return read_csv(path)
-    except UnicodeError as error:
-        where = f"{error.reason} at byte {error.start}" if hasattr(error, "start") else str(error)
-        raise ValueError(f"{path} is not UTF-8 text ({where}): save it as UTF-8") from None
+        if path.suffix == ".parquet" or start.startswith(b"PAR1"):
+            return Table(pd.read_parquet(path))
+        return read_text(path)
+    except ImportError:
+        raise ValueError(f"{path}: parquet needs the package pyarrow; or save as CSV") from None
     # pandas' own are ValueErrors
     except (
         ValueError,
@@ -106,10 +104,63 @@ def read_table(path: Path) -> Table:
         raise ValueError(f"{path} is not a table: {reason}") from None
 
 
-def read_csv(path: Path) -> Table:
+def read_text(path: Path) -> Table:
+    """A table in UTF-16 with its mark, in UTF-8, or in GB18030 or cp1252, which is said."""
     packing, opener = packing_of(path)
     with opener() as file:
-        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        marked = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        return read_csv(path, packing, opener, "utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if marked:
+            raise ValueError(f"not UTF-16 text ({error.reason})") from None
+    encoding, why = older_encoding(opener)
+    table = read_csv(path, packing, opener, encoding)
+    table.remarks.insert(0, f"{path.name} is not UTF-8: taken for {encoding} ({why})")
+    return table
+
+
+def older_encoding(opener) -> tuple:
+    """(gb18030 or cp1252, why) for a file that is not UTF-8.
+
+    Common Chinese characters fit cp1252 too, and "Île-de-France" fits GB18030: where both fit, it
+    counts how many characters would be common Chinese ones.
+    """
+    damaged = beyond_ascii(opener, "utf-8", "replace")
+    if 10 * damaged[BROKEN] < damaged.total():
+        raise ValueError(f"not UTF-8 text throughout (broken characters: {damaged[BROKEN]})")
+    chinese = beyond_ascii(opener, "gb18030")
+    latin = beyond_ascii(opener, "cp1252")
+    if chinese is None and latin is None:
+        raise ValueError("not UTF-8 text, nor GB18030 or cp1252: save it as UTF-8")
+    if latin is None:
+        return "gb18030", "its bytes do not fit cp1252"
+    if chinese is None:
+        return "cp1252", "its bytes do not fit GB18030"
+    share = sum(chinese[c] for c in chinese if is_common_chinese(c)) / chinese.total()
+    why = f"its bytes fit both GB18030 and cp1252; {share:.0%} would be common Chinese characters"
+    return "gb18030" if share > 0.5 else "cp1252", why
+
+
+def beyond_ascii(opener, encoding: str, errors: str = "strict") -> Counter | None:
+    """How often each character beyond ASCII stands in a file, None if its bytes do not fit."""
+    found = Counter()
+    try:
+        with opener() as file, io.TextIOWrapper(file, encoding, errors) as text:
+            while part := text.read(1 << 20):
+                found.update(re.findall(r"[^\x00-\x7f]", part))
+    except UnicodeDecodeError:
+        return None
+    return found
+
+
+def is_common_chinese(character: str) -> bool:
+    """Is it of the first level of GB 2312, the 3755 commonest, or a mark like 。 or （ ?"""
+    code = character.encode("gb2312", "ignore")
+    return b"\xa1" <= code < b"\xa4" or b"\xb0" <= code < b"\xd8"
+
+
+def read_csv(path: Path, packing: str | None, opener: Callable, encoding: str) -> Table:
     with opener() as file, io.TextIOWrapper(file, encoding, newline="") as text:
         start = text.read(1 << 16)
     if "\x00" in start:
@@ -124,12 +175,14 @@ def read_csv(path: Path) -> Table:
     form["skiprows"] = 1 if named else 0
     remarks = []
     header, *rows = first_records(start, separator) or [[]]
-    if rows and all(len(row) == len(header) + 1 for row in rows):
+    width = len(header)
+    if rows and all(len(row) == width + 1 for row in rows):
         if all(row[-1].strip() == "" for row in rows):
             form["index_col"] = False
             remarks.append(f"{path.name}: lines end in a separator too many, left out")
         else:
             remarks.append(f"{path.name}: no name for the first column, taken for names of rows")
+            width += 1
 
     def read(**options) -> pd.DataFrame:
         with warnings.catch_warnings():
@@ -139,6 +192,15 @@ def read_csv(path: Path) -> Table:
     frame = read()
     if frame.shape[1] == 1 and not re.fullmatch(r"[\w .-]*", str(frame.columns[0])):
         remarks.append(f"{path.name}: one column; the separators known are , ; | and tab")
+    if frame.iloc[:, -1].isna().any():
+        with opener() as file, io.TextIOWrapper(file, encoding, newline="") as text:
+            short = short_lines(text, separator, width, form["skiprows"])
+        if short:
+            lines = ", ".join(map(str, short[:5])) + " …" * (len(short) > 5)
+            remarks.append(
+                f"{path.name}: lines with fewer fields than the first ({len(short)}: {lines}); "
+                "what they lack is taken for missing"
+            )
     named_rows = not isinstance(frame.index, pd.RangeIndex)
     frame = frame.reset_index(drop=True)
     stripped = [str(name).strip() for name in frame.columns]
@@ -183,6 +245,20 @@ def first_records(start: str, separator: str, most: int = 50) -> list:
     return [record for record in itertools.islice(records, most) if record]
 
 
+def short_lines(text, separator: str, width: int, skipped: int) -> list:
+    """Numbers of the lines that have less than `width` fields and are not empty."""
+    for _ in range(skipped):
+        text.readline()
+    csv.field_size_limit(1 << 30)
+    records = csv.reader(text, delimiter=separator, skipinitialspace=True)
+    next(records)  # the names
+    return [
+        records.line_num + skipped
+        for record in records
+        if len(record) < width and "".join(record).strip()
+    ]
+
+
 def find_separator(start: str) -> str:
     """The separator that cuts all first lines into the same number of fields, and into most."""
     best, most = max(SEPARATORS, key=start.partition("\n")[0].count), 1
@@ -205,6 +281,7 @@ class Prepared:
 
     x_train: np.ndarray
     x_test: np.ndarray
+    column_of: list  # of each feature
     bins: dict
     texts: list  # columns of text
     warnings: list[str]
@@ -277,6 +354,7 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
     found = train.remarks + test.remarks + compare_names(train.frame, test.frame, target)
     marks = train.decimal_mark(), test.decimal_mark()
     features = []
+    column_of = []
     bins = {}
     texts = []
     taken_for = {}
@@ -302,6 +380,7 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
         if column.note:
             taken_for[name] = column.note
         features += more
+        column_of += [name] * len(more)
         if column.kind == "text":
             texts.append(name)
         bins[name] = codes[: len(column.train)], codes[len(column.train) :]
@@ -319,10 +398,11 @@ def prepare(train: Table, test: Table, target: str | None, drop: list) -> Prepar
     found += copies(prints)
     n = len(prints[0])
     x = np.empty((n + len(prints[1]), len(features)), np.float32)
-    for j, feature in enumerate(features):
-        x[:, j] = feature
-        features[j] = None  # frees memory as it goes
-    return Prepared(x[:n], x[n:], bins, texts, found, taken_for)
+    for start in range(0, len(x), 4096):  # rows that the cache holds
+        rows = slice(start, start + 4096)
+        for j, feature in enumerate(features):
+            x[rows, j] = feature[rows]
+    return Prepared(x[:n], x[n:], column_of, bins, texts, found, taken_for)
 
 
 def copies(prints: list) -> list:
@@ -369,8 +449,9 @@ def encode_number(column: Column) -> tuple:
     value = np.concatenate([column.train, column.test])
     missing = np.isnan(value)
     some = value[~missing][:: max(1, len(value) // 100_000)]
-    deciles = np.quantile(some, np.linspace(0.1, 0.9, 9))
-    codes = np.where(missing, -1, np.searchsorted(deciles, value, side="left")).astype(np.int8)
+    deciles = np.quantile(np.sort(some), np.linspace(0.1, 0.9, 9))
+    codes = sum((value > decile).astype(np.int8) for decile in deciles)
+    codes[missing] = -1
     value[missing] = deciles[4]
     if a_few_decide(value):
         value = scipy.stats.rankdata(value)

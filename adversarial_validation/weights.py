@@ -34,12 +34,14 @@ def fit_logistic(x, is_test, random: np.random.Generator, may_be_constant: bool 
     from sklearn.linear_model import LogisticRegression
 
     held = random.random(len(x)) < 0.2
+    x_fit, x_held = x[~held], x[held]
+    label = is_test[~held].astype(int)  # scikit-learn codes bools one by one
     best = None
     best_loss = GUESSING if may_be_constant else np.inf
     for penalty in PENALTIES:
         model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=100)
-        model.fit(x[~held], is_test[~held])
-        loss = balanced_log_loss(model.predict_proba(x[held])[:, 1], is_test[held])
+        model.fit(x_fit, label)
+        loss = balanced_log_loss(model.predict_proba(x_held)[:, 1], is_test[held])
         if loss >= best_loss:
             break
         best, best_loss = model, loss

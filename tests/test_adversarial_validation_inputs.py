@@ -334,7 +334,177 @@ def test_a_third_of_the_rows_with_a_new_level(tmp_path):
     assert found["verdict"] == "no_overlap" and "'c' that no training row has" in found["advice"]
 
 
+# ---------------------------------------------------------------- weeks, days of Excel
+def test_iso_weeks_are_their_mondays():
+    mondays = pd.date_range("2018-01-01", periods=150, freq="7D")
+    for form in ("%G-W%V", "%GW%V", "%G-W%V-%u"):
+        found = column(list(mondays.strftime("%Y-%m-%d")), list(mondays.strftime(form)))
+        assert found.kind == "number" and np.array_equal(found.train, found.test)
+    assert found.train[0] == 1514764800  # 2018-01-01
+    assert column(["2018-W03"] * 60, ["2018-W03-2"] * 60).test[0] == 1516060800  # 2018-01-16
+    assert column(["2018-W03", "2018-W54"] * 60, ["2018-W03"] * 60).kind == "text"
+
+
+def test_half_a_year_of_weeks_later(tmp_path):
+    """Weeks 1 … 50 against 26 … 75, as numbers: P(later) + P(same)/2 = 1 − (25 · 25)/2/50²."""
+    weeks = pd.date_range("2018-01-01", periods=75, freq="7D").strftime("%G-W%V").to_numpy()
+    paths = pair(tmp_path, np.tile(weeks[:50], 20), np.tile(weeks[25:], 20))
+    table = prepare(*paths)
+    scores = [side[:, 0].astype(float) for side in (table.x_train, table.x_test)]
+    assert area_under_curve(*scores) == pytest.approx(1 - 25 * 25 / 2 / 50**2, abs=1e-9)
+    assert table.taken_for["c"].startswith("dates; %G-W%V-%u")
+
+
+def test_days_of_excel_are_dates_where_the_other_table_has_dates(tmp_path):
+    iso = days(2018)
+    serial = [(pd.Timestamp(day) - pd.Timestamp("1899-12-30")).days for day in iso]
+    assert column(["2018-01-15"] * 60, [43115] * 60).test[0] == 1515974400  # of 2018-01-15
+    for spelled_days in (serial, [f"{day}" for day in serial], iso[:500] + serial[500:]):
+        found = column(iso, spelled_days)
+        assert found.kind == "number" and np.array_equal(found.train, found.test)
+    noon = column(["2018-01-15 12:00"] * 60, [43115.5] * 60)
+    assert noon.train[0] == noon.test[0]
+    found = call(tmp_path, *pair(tmp_path, iso, serial[::-1]))
+    assert found["verdict"] == "no_shift"
+    assert "days since 1899-12-30, as in Excel, e.g. '43" in found["taken_for"]["c"]
+    assert column(serial, serial).note == ""  # numbers, as they were
+
+
+# ---------------------------------------------------------------- encodings
+CITIES = ["北京", "上海", "广州", "深圳市（南山）"]
+PLACES = ["Île-de-France", "Genève", "Zürich", "Córdoba"]
+
+
+def encoded(path, levels, seed, encoding):
+    """A file of 1000 rows; the same seed gives the same table in every encoding."""
+    frame = pd.DataFrame({levels[0]: RANDOM(seed).choice(levels, ROWS)})
+    frame["z"] = RANDOM(seed + 50).standard_normal(ROWS)
+    path.write_bytes(frame.to_csv(index=False, lineterminator="\n").encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    "levels, encoding, said",
+    [
+        (CITIES, "utf-8", None),
+        (CITIES, "utf-8-sig", None),
+        (CITIES, "utf-16", None),
+        (CITIES, "gbk", "both GB18030 and cp1252; 92% would be common Chinese"),
+        (CITIES + ["龘龖"], "gb18030", "taken for gb18030 ("),
+        (["許雲", "陳"], "gbk", "gb18030 (its bytes do not fit cp1252)"),
+        (PLACES, "cp1252", "taken for cp1252 (its bytes fit both GB18030 and cp1252; 0% would"),
+        (["Málaga", "café", "5 €"], "cp1252", "cp1252 (its bytes do not fit GB18030)"),
+        (["Málaga", "café"], "latin-1", "cp1252 (its bytes do not fit GB18030)"),
+    ],
+)
+def test_the_same_table_in_every_encoding(tmp_path, levels, encoding, said):
+    train = encoded(tmp_path / "train.csv", levels, 0, "utf-8")
+    right = prepare(train, encoded(tmp_path / "plain.csv", levels, 1, "utf-8"))
+    found = prepare(train, encoded(tmp_path / "test.csv", levels, 1, encoding))
+    assert np.array_equal(found.x_test, right.x_test)
+    assert [bins[1].max() for bins in found.bins.values()][0] == len(levels) - 1
+    assert found.warnings == right.warnings if said is None else said in found.warnings[0]
+    assert auc_of(found) == pytest.approx(0.5, abs=0.03)
+
+
+def test_two_encodings_of_one_law_are_no_shift(tmp_path):
+    train = encoded(tmp_path / "train.csv", CITIES, 0, "utf-8")
+    test = encoded(tmp_path / "test.csv", CITIES, 1, "gbk")
+    for paths in ((train, test), (test, train)):
+        found = call(tmp_path, *paths)
+        assert found["verdict"] == "no_shift" and found["auc"] == pytest.approx(0.5, abs=0.03)
+        assert found["taken_for"] == {} and len(found["warnings"]) == 1
+
+
+def test_a_packed_file_of_gbk_that_turns_chinese_late(tmp_path):
+    frame = pd.DataFrame({"c": ["a"] * 40_000 + ["甲"] * 40_000, "z": 1})
+    content = frame.to_csv(index=False).encode("gbk")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content, 1))
+    table = tables.read_table(tmp_path / "a.csv.gz")
+    assert table.frame["c"].iloc[-1] == "甲" and "gb18030" in table.remarks[0]
+
+
+# ---------------------------------------------------------------- lines cut short
+def ragged(path, cut, first="", end="\n"):
+    lines = [f"{k % 7},{k % 5},{k % 3}" for k in range(200)]
+    lines = [line.rpartition(",")[0] if k in cut else line for k, line in enumerate(lines)]
+    path.write_bytes((first + end.join(["a,b,c", *lines, ""])).encode())
+    return path
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_cut_short_are_named(tmp_path, end):
+    found = tables.read_table(ragged(tmp_path / "a.csv", [3, 150], end=end))
+    assert found.remarks == [
+        "a.csv: lines with fewer fields than the first (2: 5, 152); "
+        "what they lack is taken for missing"
+    ]
+    assert found.frame["c"].isna().sum() == 2 and len(found.frame) == 200
+    found = tables.read_table(ragged(tmp_path / "b.csv", range(20), end=end))
+    assert "(20: 2, 3, 4, 5, 6 …)" in found.remarks[0]
+    found = tables.read_table(ragged(tmp_path / "c.csv", [0], "sep=,\n"))
+    assert "(1: 3)" in found.remarks[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a,b\n1,\n", "a,b\n1,2\n\n  \n3,\n", 'a,b\n"1\n2",\n', "a\n1\n\n2\n", "a,b\nr,1,\ns,2,3\n"],
+)
+def test_blanks_are_no_lines_cut_short(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    assert not any("fewer fields" in said for said in tables.read_table(tmp_path / "a.csv").remarks)
+
+
+def test_a_line_too_long_is_refused_by_its_number(tmp_path):
+    path = ragged(tmp_path / "a.csv", [])
+    path.write_text(path.read_text() + "1,2,3,4\n")
+    with pytest.raises(ValueError, match="Expected 3 fields in line 202, saw 4"):
+        tables.read_table(path)
+
+
+# ---------------------------------------------------------------- parquet
+def test_parquet_is_read_or_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"c": np.arange(200) % 3, "d": ["甲", None] * 100})
+    try:
+        frame.to_parquet(path)
+    except ImportError:
+        path.write_bytes(b"PAR1")
+        with pytest.raises(ValueError, match="parquet needs the package pyarrow; or save as CSV"):
+            tables.read_table(path)
+        return
+    plain = write(tmp_path / "a.csv", frame)
+    found = prepare(plain, path)
+    assert np.array_equal(found.x_train, found.x_test)
+
+
 # ---------------------------------------------------------------- p and D belong together
+@pytest.mark.parametrize("together, auc", [(False, 0.75), (True, 1.0)])
+def test_two_columns_that_differ_together_only(tmp_path, together, auc):
+    """b is a in TEST; in TRAIN it is independent of a, or its contrary: each alone is a coin."""
+    a, b = np.arange(ROWS) // 2 % 2, np.arange(ROWS) // 4 % 2
+    c = RANDOM(0).standard_normal((2, ROWS))
+    left = pd.DataFrame({"a": a, "b": 1 - a if together else b, "c": c[0]})
+    right = pd.DataFrame({"a": a, "b": a, "c": c[1]})
+    paths = write(tmp_path / "a.csv", left), write(tmp_path / "b.csv", right)
+    found = call(tmp_path, *paths)
+    assert found["verdict"] == "unseen_shift" and "columns 'a' and 'b' together" in found["advice"]
+    assert found["joint_shift"]["auc"] == auc
+    assert found["auc"] == pytest.approx(0.5, abs=0.03) and found["p_value"] > 0.05
+    again = call(tmp_path, write(tmp_path / "a.csv", right.assign(c=c[0])), paths[1])
+    assert again["verdict"] == "no_shift"
+
+
+def test_no_pair_is_found_where_all_columns_are_alike():
+    surprises = 0
+    for seed in range(100):
+        x = RANDOM(seed).standard_normal((2, 200, 10)) ** 3  # heavy tails
+        surprises += split.joint_shift(*x, list(range(10)))["p"] < 0.05
+    assert surprises <= 12
+    one = split.joint_shift(*RANDOM(0).standard_normal((2, 200, 1)), ["a"])
+    assert one == {"columns": ["a", "a"], "auc": 0.5, "p": 1.0}
+
+
 def scales(seed=0):
     return RANDOM(seed).standard_normal(ROWS), 3 * RANDOM(seed + 1).standard_normal(ROWS)
 
@@ -614,7 +784,9 @@ def test_content_decides_what_a_file_is(tmp_path):
         (packed_in_zip(b"", "xl/workbook.xml", "b.xml"), "an Excel workbook"),
         ("c,z\n1,2\n".encode("utf-16-le"), "bytes of 0"),
         (b'[{"c": 1},\n {"c": 2}]\n', "not one object a line"),
-        (b"c,z\n1,2\n\xff\xfe", "not UTF-8"),
+        (b"c,z\n1,2\n\xff\x81", "not UTF-8"),
+        ("c,z\n".encode("utf-16") + b"\x00", "not UTF-16"),
+        (("c,z\n" + "北京,1\n" * 9).encode() + b"\xe5\x8c,2\n", "broken characters: 1"),
         (gzip.compress(b"c\n1\n", mtime=0)[:-9], "not a table"),
     ],
 )
