@@ -166,7 +166,8 @@ def is_credible(side: Side, values: np.ndarray) -> bool:
 
     Yes if other words fill few rows, or if they are three at most among many different values.
     """
-    counts, good = side.counts(), np.isfinite(values)
+    counts = side.counts()
+    good = np.isfinite(values)
     odd = ~good & ~np.array([is_missing(level) for level in side.levels], bool)
     odd_rows, good_rows = counts[odd].sum(), counts[good].sum()
     if odd_rows <= FEW * (odd_rows + good_rows):
@@ -236,7 +237,8 @@ def size_of(values: np.ndarray) -> float:
 
 def read_numbers(side: Side, decimal: str, guessed: str = "") -> Reading:
     """The levels of a side as numbers with this decimal mark."""
-    numbers, remarks = [], {}
+    numbers = []
+    remarks = {}
     for level in side.levels:
         text = cleaned(level)
         number = plain_number(text, decimal)
@@ -351,7 +353,8 @@ def rows_of(sides, readings: list) -> list:
 
 def as_truth(train: Side, test: Side) -> Column | None:
     """1 and 0 on one side, true and false or yes and no on the other; None if they are not that."""
-    sides, readings = (with_levels(train), with_levels(test)), []
+    sides = (with_levels(train), with_levels(test))
+    readings = []
     words = [
         {canonical(level).casefold() for level in side.levels} - MARKS - WORDS for side in sides
     ]

@@ -69,7 +69,8 @@ def load(args) -> tuple:
         test = read_table(args.test)
         target = args.target
     else:
-        bank, target = read_bank(args.data_dir), "y"
+        bank = read_bank(args.data_dir)
+        target = "y"
         cut_at = len(bank) * 2 // 3
         train, test = Table(bank[:cut_at]), Table(bank[cut_at:].drop(columns=target))
         drop = drop or GIVE_TIME_AWAY

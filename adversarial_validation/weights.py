@@ -34,7 +34,8 @@ def fit_logistic(x, is_test, random: np.random.Generator, may_be_constant: bool 
     from sklearn.linear_model import LogisticRegression
 
     held = random.random(len(x)) < 0.2
-    x_fit, x_held = x[~held], x[held]
+    x_fit = x[~held]
+    x_held = x[held]
     label = is_test[~held].astype(int)  # scikit-learn codes bools one by one
     best = None
     best_loss = GUESSING if may_be_constant else np.inf

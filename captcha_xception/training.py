@@ -99,7 +99,8 @@ def train(
     seen = history[-1]["images"] if history else 0
     spent = history[-1]["seconds"] if history else 0.0
     while end.share(seen, spent) < 1:
-        first, started = seen, time.perf_counter()
+        first = seen
+        started = time.perf_counter()
         total = 0.0
         bar = tqdm(unit=" images", desc=f"epoch {len(history) + 1}", leave=False, disable=None)
         for images, targets in source.batches(len(history), seen):

@@ -137,12 +137,14 @@ def decompressor(path: Path):
 
 def digest(path: Path, opener, entry: dict) -> tuple:
     """(bytes, hash) of what `opener` reads."""
-    sha, size = hashlib.sha256(), 0
+    sha = hashlib.sha256()
+    size = 0
     if "sha256" not in entry:  # git hashes the length first, so it must be counted
         with opener(path, "rb") as stream:
             while block := stream.read(1 << 20):
                 size += len(block)
-        sha, size = hashlib.sha1(b"blob %d\0" % size), 0
+        sha = hashlib.sha1(b"blob %d\0" % size)
+        size = 0
     with opener(path, "rb") as stream:
         while block := stream.read(1 << 20):
             sha.update(block)
@@ -452,7 +454,8 @@ def main(argv=None) -> int:
         parser.error("nothing to do: give names, --list or --verify")
     failed = 0
     for name in entries if args.list or args.verify else []:
-        tried, entry = [], entries[name]
+        tried = []
+        entry = entries[name]
         path = find_local(entry, data_directory(args.data_dir), tried)
         state = "ok" if path else "WRONG" if tried else "absent"
         failed += state == "WRONG"

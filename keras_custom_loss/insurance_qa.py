@@ -22,7 +22,8 @@ def tokenize(text: str, language: str, pairs: set) -> list:
     pair, else one."""
     if language == "en":
         return re.findall(r"[a-z0-9']+", text.lower())
-    tokens, start = [], 0
+    tokens = []
+    start = 0
     while start < len(text):
         width = 2 if text[start : start + 2] in pairs else 1
         tokens.append(text[start : start + width])

@@ -62,7 +62,8 @@ def load_corpus(language: str, data_dir: Path | None = None, slices: dict | None
     slices: {split: (questions, wrong answers of each)} keeps the first of each, and only the
     answers that they name.
     """
-    splits, seen = {}, set()
+    splits = {}
+    seen = set()
     for name in ("train", "valid", "test"):
         rows = {}
         for row in read_insurance_qa(name, data_dir).values():

@@ -39,7 +39,8 @@ LINES = (  # what is said of each loss, from the metrics
 
 
 def flags(parser):
-    share, above_0 = cli.between(0.001, 0.999, float), cli.between(0.0001, 1000, float)
+    share = cli.between(0.001, 0.999, float)
+    above_0 = cli.between(0.0001, 1000, float)
     parser.add_argument("--epsilon", type=share, default=0.1, help="ε, of the uniform target")
     parser.add_argument("--margin", type=cli.between(0.001, 2, float), default=0.1, help="m")
     parser.add_argument("--weight", type=above_0, default=0.2, help="λ, of the center loss")
@@ -90,7 +91,8 @@ def classify_questions(topics: tuple, epsilon: float, epochs: int, seed: int) ->
     def mixed(y_true, y_pred):
         return mixed_cross_entropy(y_true, y_pred, epsilon)
 
-    scores, confidence = {}, {}
+    scores = {}
+    confidence = {}
     for name, loss in {"plain": "categorical_crossentropy", "mixed": mixed}.items():
         keras.utils.set_random_seed(seed)
         model = topic_model(loss)

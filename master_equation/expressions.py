@@ -104,7 +104,8 @@ def rewrite_and_or(node: ast.BoolOp) -> ast.expr:
 
 
 def rewrite_call(node: ast.Call) -> ast.expr:
-    name, values = node.func.id, [rewrite(value) for value in node.args]
+    name = node.func.id
+    values = [rewrite(value) for value in node.args]
     if name not in RESERVED:
         raise TypeError(f"unknown function '{name}' (known: {', '.join(sorted(RESERVED))})")
     if node.keywords or not values or (name in ONE_ARGUMENT and len(values) > 1):

@@ -38,7 +38,8 @@ def mean_field(network: Network, times: np.ndarray) -> dict:
         marks = np.append(times[done:stop], min(moment, times[-1]))
         path = mean_field_path(network, m, now, marks)
         rows.append(path[:, :-1])
-        now, done = marks[-1], stop
+        now = marks[-1]
+        done = stop
         if done == len(times):
             break
         m = network.set_counts(path[:, -1:], values)[:, 0]
@@ -118,7 +119,8 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
         raise ValueError(
             "the moment equations do not close: a law is not affine, or there is a 'when' statement"
         )
-    times, size = np.asarray(times, dtype=float), len(network.species)
+    times = np.asarray(times, dtype=float)
+    size = len(network.species)
     matrix = moment_matrix(network)
     z = np.concatenate([network.initial, np.zeros(size * size), [1]])
     now = 0.0
@@ -128,7 +130,8 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
         key = float(f"{mark - now:.12g}")  # equal steps share one matrix exponential
         if key not in cache:
             cache[key] = scipy.linalg.expm(matrix * key)
-        z, now = cache[key] @ z, mark
+        z = cache[key] @ z
+        now = mark
         for moment, values in network.timed:
             for name, value in values.items() if moment == mark else ():
                 i = network.species.index(name)
@@ -142,7 +145,8 @@ def exact_moments(network: Network, times: np.ndarray) -> tuple:
 
 def moment_matrix(network: Network) -> np.ndarray:
     """M of dz/dt = M·z for z = (m, C, 1), C row by row."""
-    nu, size = network.nu, len(network.species)
+    nu = network.nu
+    size = len(network.species)
     b, jacobian = affine_parts(network.propensities, size)
     drift = nu @ jacobian
 
@@ -162,9 +166,11 @@ def leap_moments(network: Network, times: np.ndarray, tau: float, kind: str) -> 
 
     Each interval between `times` is cut into equal leaps of at most tau.
     """
-    nu, size = network.nu, len(network.species)
+    nu = network.nu
+    size = len(network.species)
     b, jacobian = affine_parts(network.propensities, size)
-    drift, unit = nu @ jacobian, np.eye(size)
+    drift = nu @ jacobian
+    unit = np.eye(size)
     # share of a(y) that is taken at the end of the leap
     share = {"explicit": 0.0, "implicit": 1.0, "trapezoidal": 0.5}[kind]
     m = np.array(network.initial, dtype=float)

@@ -167,7 +167,8 @@ class Network:
         way from `before`. What they set may set off others. Raises ValueError if that never ends.
         """
         for _ in range(MOST_ROUNDS if self.triggers else 0):
-            now, acted = after, False
+            now = after
+            acted = False
             for condition, values in self.triggers:
                 # what is not a number is not true
                 is_true = np.abs(self.evaluate(condition, now)) > 0
@@ -200,13 +201,15 @@ class Network:
 
     def conservation_laws(self) -> list:
         """A basis of the row vectors c with c·ν = 0 that no event breaks, as text."""
-        found, nu = [], self.nu
+        found = []
+        nu = self.nu
         independent = independent_species(nu)
         for i in sorted(set(range(len(self.species))) - set(independent)):
             weights = []
             if independent:
                 weights = -np.linalg.lstsq(nu[independent].T, nu[i], rcond=None)[0]
-            terms, members = [self.species[i]], {self.species[i]}
+            terms = [self.species[i]]
+            members = {self.species[i]}
             for j, weight in zip(independent, weights, strict=False):
                 if abs(weight) > 1e-9:
                     size = "" if abs(abs(weight) - 1) < 1e-9 else f"{abs(weight):.4g} "
@@ -236,7 +239,8 @@ class Network:
         few molecules for it, and says where. Counts that are not whole (of implicit leaps) are
         moved along the reaction to each whole number that is too few."""
         for reaction, name, needed in self.unguarded:
-            r, i = self.reactions.index(reaction), self.species.index(name)
+            r = self.reactions.index(reaction)
+            i = self.species.index(name)
             low = states[:, states[i] < needed - 1e-9]
             if not whole:
                 steps = [(low[i] - count) / needed for count in range(needed)]

@@ -244,7 +244,8 @@ def sample_paths(network: Network, times: np.ndarray, args) -> tuple:
 # ---------------------------------------------------------------- tables
 def write_tables(out_dir: Path, times: np.ndarray, results: dict, paths: tuple | None) -> None:
     """simulate.csv and simulate.npz, each in one move."""
-    columns, arrays = {"time": times}, {"times": times}
+    columns = {"time": times}
+    arrays = {"times": times}
     for method, result in results.items():
         for kind in ("mean", "sd"):
             for name, values in result[kind].items():
@@ -280,7 +281,8 @@ def plot_means(times: np.ndarray, results: dict, paths: tuple | None):
         if paths:
             axes.plot(paths[0], paths[1][name], color="0.8", lw=0.6)
         for method, result in results.items():
-            mean, color = result["mean"][name], COLORS[method]
+            mean = result["mean"][name]
+            color = COLORS[method]
             line = "--" if method == "mean-field" else "-"
             axes.plot(times, mean, line, color=color, label=method)
         band = next((method for method in ("states", "exact") if method in results), None)
@@ -349,7 +351,8 @@ def run_all(network: Network, times: np.ndarray, args) -> tuple:
     refused = {method: why for method in methods if (why := refuse(method, network))}
     for method, why in refused.items():
         print(f"{method}: not run: {why}", flush=True)
-    results, metrics = {}, {}
+    results = {}
+    metrics = {}
     for method in [method for method in methods if method not in refused]:
         started = time.perf_counter()
         try:

@@ -68,7 +68,8 @@ class Box:
     """All states within limits, some of whose species follow from the others."""
 
     def __init__(self, network: Network, limits: dict):
-        nu, self.initial = network.nu, np.array(network.initial)
+        nu = network.nu
+        self.initial = np.array(network.initial)
         resets = bool(network.timed or network.triggers)  # they break conservation laws
         self.keep = network.moving() if resets else independent_species(nu)
         self.rest = [i for i in range(len(nu)) if i not in self.keep]
@@ -128,7 +129,8 @@ def build(network: Network, limits: dict) -> StateSpace:
     negative or lead below zero.
     """
     box = Box(network, limits)
-    nu, states = network.nu.astype(int), box.states
+    nu = network.nu.astype(int)
+    states = box.states
     with np.errstate(all="ignore"):
         rates = network.propensities(states.astype(float))
     afters = [states + nu[:, r : r + 1] for r in range(nu.shape[1])]
@@ -145,7 +147,8 @@ def build(network: Network, limits: dict) -> StateSpace:
     leaks = np.zeros((len(nu), len(reached)))
     escape = np.zeros(len(reached))
     for r, target in enumerate(targets):
-        rate, to = rates[r, reached], target[reached]
+        rate = rates[r, reached]
+        to = target[reached]
         fired = np.flatnonzero(rate > 0)
         inside = np.flatnonzero((rate > 0) & (to >= 0))
         # W[to, from] = a_r, and −a_r on the diagonal
@@ -277,7 +280,8 @@ def eigen(generator, p: np.ndarray, durations: np.ndarray) -> np.ndarray:
 
 def choose_method(space: StateSpace, duration: float) -> str:
     """Uniformisation, except for stiff problems that are small or are reversible chains."""
-    n, steps = len(space.start), -space.generator.diagonal().min() * duration
+    n = len(space.start)
+    steps = -space.generator.diagonal().min() * duration
     parts = symmetrise(space.generator) if 2 <= n <= 3000 else None
     # rounding of the eigenvalues is a relative error of some 1e-16 · steps
     stiff = parts and 10 * n < steps < 1e6 and not space.network.timed
@@ -288,7 +292,8 @@ def choose_method(space: StateSpace, duration: float) -> str:
 
 def advance(space: StateSpace, p: np.ndarray, durations: np.ndarray, method: str) -> list:
     """p after each of the `durations`, which follow one another."""
-    found, cache = [], {}
+    found = []
+    cache = {}
     for duration in durations:
         if method == "uniformisation":
             steps = -space.generator.diagonal().min() * duration
@@ -310,7 +315,8 @@ def advance(space: StateSpace, p: np.ndarray, durations: np.ndarray, method: str
 
 def set_counts(space: StateSpace, p: np.ndarray, values: dict) -> np.ndarray:
     """p after an event has set counts; what would leave the space is lost."""
-    network, states = space.network, space.states
+    network = space.network
+    states = space.states
     after = network.react(states, network.set_counts(states, values))
     order = {tuple(state): i for i, state in enumerate(states.T.tolist())}
     place = [order.get(tuple(state), len(p)) for state in after.T.tolist()]

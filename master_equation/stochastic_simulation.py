@@ -103,7 +103,8 @@ class Simulator:
     def segment(self, start, now: float, times, rng, max_steps: int, deadline: float) -> tuple:
         """`run` without events: from `start` (S, n) at time `now`."""
         grid = np.append(times, np.inf)
-        n, end = start.shape[1], len(times)
+        n = start.shape[1]
+        end = len(times)
         records = np.empty((end, *start.shape))
         carried = np.array(self.carried)
         x = start[self.carried]
@@ -113,8 +114,10 @@ class Simulator:
         lanes = np.arange(n)
         target = np.full(n, times[0])
         pointer = np.zeros(n, dtype=int)
-        u, w = np.empty((2, n)), np.empty((self.buffers, n))
-        flag, inside = np.empty(n, bool), np.empty(n, bool)
+        u = np.empty((2, n))
+        w = np.empty((self.buffers, n))
+        flag = np.empty(n, bool)
+        inside = np.empty(n, bool)
         rows = list(x)
         work = list(w)
         draws = list(u)
@@ -128,7 +131,8 @@ class Simulator:
             if finished and len(crossing):  # finished ones run on until they are dropped
                 crossing = crossing[pointer[crossing] < end]
             if len(crossing):
-                values, t_next = x[:, crossing], t[crossing]
+                values = x[:, crossing]
+                t_next = t[crossing]
                 self.check(values, t_next, low[crossing] if self.watched else None)
                 final = np.searchsorted(times, t_next, side="left")
                 places = records, carried, lanes[crossing], pointer[crossing], final
@@ -144,12 +148,15 @@ class Simulator:
                     t = t[keep]
                     target = target[keep]
                     low = low[keep]
-                    lanes, pointer = lanes[keep], pointer[keep]
+                    lanes = lanes[keep]
+                    pointer = pointer[keep]
                     events = events + len(keep)
                     finished = 0
                     m = len(keep)
-                    u, w = u[:, :m].copy(), w[:, :m].copy()
-                    flag, inside = flag[:m].copy(), inside[:m].copy()
+                    u = u[:, :m].copy()
+                    w = w[:, :m].copy()
+                    flag = flag[:m].copy()
+                    inside = inside[:m].copy()
                     rows = list(x)
                     work = list(w)
                     draws = list(u)
@@ -222,7 +229,8 @@ def record_until(records, species, lanes, first, last, values) -> None:
 # ---------------------------------------------------------------- many chunks, and their summary
 def simulate_chunks(network, times, chunks, seed, keep, histograms, max_steps, deadline) -> list:
     """Run chunks [(index, size), …]; `reduce` of each."""
-    simulator, parts = Simulator(network), []
+    simulator = Simulator(network)
+    parts = []
     for index, size in chunks:
         sequence = np.random.SeedSequence(seed, spawn_key=(index,))
         rng = np.random.Generator(np.random.SFC64(sequence))
@@ -287,7 +295,8 @@ def join_histograms(parts: list) -> tuple | None:
     if any(part is None for part in parts):
         return None
     found = np.unique(np.concatenate([values for values, _ in parts]))
-    rows, width = len(parts[0][1]), found[-1] - found[0]
+    rows = len(parts[0][1])
+    width = found[-1] - found[0]
     if (found == np.rint(found)).all() and width < MOST_CELLS / rows:
         found = np.arange(found[0], found[-1] + 1)
     elif len(found) > MOST_VALUES:

@@ -40,7 +40,8 @@ def jacobian(network: Network, y: np.ndarray) -> np.ndarray:
 
 def leap(network: Network, y: np.ndarray, tau: float, share: float, rng) -> tuple:
     """(y' of all trajectories y (S, n), whether or not it can be reached, and K)."""
-    nu, rates = network.nu, np.maximum(network.propensities(y), 0)
+    nu = network.nu
+    rates = np.maximum(network.propensities(y), 0)
     network.check_guards(y, whole=not share)
     network.check_rates(y)
     jumps = rng.poisson(rates * tau)
@@ -109,7 +110,8 @@ def stretches(network: Network, times: np.ndarray, tau: float) -> list:
     """[(number of leaps, their length, counts to set after them, whether to record), …]."""
     marks = sorted({*times, *(moment for moment, _ in network.timed if moment < times[-1])})
     marks += [times[-1]] if times[-1] not in marks else []
-    found, now = [], 0.0
+    found = []
+    now = 0.0
     for mark in marks:
         gap = mark - now
         leaps = max(1, int(np.ceil(gap / tau - 1e-9))) if gap > 0 else 0
@@ -134,12 +136,14 @@ def tau_leap(network: Network, times, n: int, tau: float, kind: str = "explicit"
         raise ValueError(
             f"tau = {tau:g} needs {number:,} leaps, more than {MOST_LEAPS:,}: choose a larger --tau"
         )
-    parts, halved = [], 0
+    parts = []
+    halved = 0
     for chunk in range(-(-n // CHUNK)):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, chunk)))
         size = min(CHUNK, n - chunk * CHUNK)
         y = np.repeat(np.array(network.initial, dtype=float)[:, None], size, axis=1)
-        leaper, rows = Leaper(network, kind, rng), []
+        leaper = Leaper(network, kind, rng)
+        rows = []
         for leaps, length, events, recorded in plan:
             for _ in range(leaps):
                 y = leaper(y, length)

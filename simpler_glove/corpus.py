@@ -37,7 +37,8 @@ def read_tagged(line: str) -> list[str]:
 
     A family name and the given name after it (nr nr) become one word.
     """
-    words, family = [], ""
+    words = []
+    family = ""
     for token in line.translate(HALF_WIDTH).split():
         word, _, tag = token.rpartition("/")
         if tag == "nr" and not family and len(word) == 1:

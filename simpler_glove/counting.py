@@ -95,7 +95,8 @@ def number_words(documents, folder: Path | None):
     number.default_factory = number.__len__  # a new word gets the next number
     spool = Spool(folder, np.int32)
     totals = np.zeros(1 << 16, np.int64)
-    ends, pieces = [], []
+    ends = []
+    pieces = []
     pending = total = 0
     for words in itertools.chain(documents, [None]):
         if words is not None:
@@ -112,7 +113,8 @@ def number_words(documents, folder: Path | None):
             found = np.bincount(block)
             totals[: len(found)] += found
             spool.write(block)
-            pieces, pending = [], 0
+            pieces = []
+            pending = 0
     if not total:
         raise ValueError("the corpus is empty: no word was read")
     return list(number), totals[: len(number)], spool, np.array(ends or [total], np.int64)
@@ -120,7 +122,8 @@ def number_words(documents, folder: Path | None):
 
 def renumber(ids: np.ndarray, ends: np.ndarray, rank: np.ndarray):
     """Numbers → ranks in place, without the words that fell out: (ids, ends) of what is left."""
-    total, size = len(ids), 0
+    total = len(ids)
+    size = 0
     kept_before_end = np.zeros(len(ends), np.int64)
     for start in range(0, total, BLOCK):
         block = rank[ids[start : start + BLOCK]]
@@ -168,7 +171,8 @@ class PairCounter:
 
     def __init__(self, size: int, most: int, memory: float, folder: Path | None):
         """most: an upper bound on the number of pairs."""
-        self.size, self.memory = size, memory
+        self.size = size
+        self.memory = memory
         self.dtype = np.uint32 if size <= LARGEST_32 else np.uint64
         ranks = np.arange(size, dtype=np.uint64)
         self.base = (ranks * (ranks + 1) // 2).astype(self.dtype)

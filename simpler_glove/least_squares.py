@@ -126,7 +126,8 @@ class PairTargets:
     def batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """Rows with many pairs first, those of like length together: ~ROWS_AT_ONCE pairs each."""
         order = np.argsort(-lengths, kind="stable")
-        lengths, cuts = lengths[order], [0]
+        lengths = lengths[order]
+        cuts = [0]
         while cuts[-1] < len(order):
             longest = max(int(lengths[cuts[-1]]), 1)
             rows = min(64, len(order) // 32, ROWS_AT_ONCE // longest)
@@ -178,13 +179,15 @@ def sweep(
     def work(rows):
         columns, weights, targets = data.read(rows, data.full)
         gathered = gather(source, columns)
-        start, own = target[rows], root[rows] * source[rows]
+        start = target[rows]
+        own = root[rows] * source[rows]
         return solve_rows(
             start, gathered, weights, targets, own, gram, firmness[rows], penalty, steps
         )
 
     def write(batches, solved):
-        rows, after = np.concatenate(batches), np.concatenate(solved)
+        rows = np.concatenate(batches)
+        after = np.concatenate(solved)
         if source is target and unseen_weight:
             old, new = root[rows] * target[rows], root[rows] * after
             np.add(gram, new.T @ new - old.T @ old, out=gram)
@@ -224,7 +227,8 @@ def in_threads(threads: int, work, batches: list, together: int, finish=None) ->
 
     The results do not depend on the number of threads. Ctrl-C waits for the round at most.
     """
-    results, pool = [], ThreadPoolExecutor(threads)
+    results = []
+    pool = ThreadPoolExecutor(threads)
     try:
         for first in range(0, len(batches), together):
             some = batches[first : first + together]

@@ -109,7 +109,8 @@ def inner_products(fitted: dict, pairs: csr_matrix, at_once: int = 1 << 16) -> n
     inner = np.empty(some.nnz, np.float32)
     for first in range(0, some.nnz, at_once):
         block = slice(first, first + at_once)
-        v_i, v_j = fitted["centre"][some.row[block]], fitted["context"][some.col[block]]
+        v_i = fitted["centre"][some.row[block]]
+        v_j = fitted["context"][some.col[block]]
         inner[block] = np.einsum("nd,nd->n", v_i, v_j)
     return inner
 
@@ -187,7 +188,8 @@ def check_pmi(fitted: dict, often, held_out, others, counts, args) -> tuple[dict
         return {}, [], {}
     total = others.data.sum(dtype=np.int64) + held_out.data.sum(dtype=np.int64)
     blind = fit(others, counts, args, measure=False)
-    inner, target = inner_products(fitted, often), pmi(often, counts, total)
+    inner = inner_products(fitted, often)
+    target = pmi(often, counts, total)
     unseen = inner_products(blind, held_out), pmi(held_out, counts, total)
     seen_correlation = float(np.corrcoef(inner, target)[0, 1])
     unseen_correlation = float(np.corrcoef(*unseen)[0, 1])

@@ -206,7 +206,8 @@ def read_binary(data: bytes, announced: int, dimension: int) -> tuple[list[bytes
     if 4 * dimension * announced > len(data):
         raise ValueError(f"cut short: {len(data):,} bytes for {announced:,} words announced")
     vectors = np.empty((announced, dimension), np.float32)
-    words, position = [], 0
+    words = []
+    position = 0
     for row in range(announced):
         blank = data.find(b" ", position)
         end = blank + 1 + 4 * dimension

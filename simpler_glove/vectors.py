@@ -66,7 +66,8 @@ class WordVectors:
         if self._most_parts is None:
             self._most_parts = max((len(known.split()) for known in self.index), default=1)
         parts = re.split(r"(\s+)", text.strip())  # word, blank, word, blank, … word
-        words, first = [], 0
+        words = []
+        first = 0
         while first < len(parts):
             longest = first + 2 * max(self._most_parts, 1) - 1
             for last in range(min(len(parts), longest), first, -2):
@@ -250,7 +251,8 @@ def analogy_accuracy(
 
     Returns accuracy, baseline, covered, total, and sections: name → [right, covered].
     """
-    rows, section_of = [], []
+    rows = []
+    section_of = []
     for number, (_, questions) in enumerate(sections):
         for question in questions:
             four = [vectors.find(word) for word in question]
@@ -261,7 +263,8 @@ def analogy_accuracy(
     answer = {"accuracy": None, "baseline": None, "covered": len(rows), "total": total}
     answer["sections"] = {}
     if rows:
-        rows, section_of = np.array(rows), np.array(section_of)
+        rows = np.array(rows)
+        section_of = np.array(section_of)
         unit = vectors.vectors[:restrict] * vectors.inverse_norms[:restrict, None]
         right = answer_analogies(unit, rows[:, :3]) == rows[:, 3]
         answer["accuracy"] = float(right.mean())

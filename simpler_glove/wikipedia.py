@@ -213,7 +213,8 @@ def state_cost(what: str, size: float, language: str, folder: Path) -> None:
 def convert(path: Path, text: Path, language: str, split) -> Iterator[list[str]]:
     """Write `text` in the order of the dump, from where an earlier run stopped."""
     state_cost(path.name, path.stat().st_size, language, text.parent)
-    partial, journal = text.with_suffix(".part"), text.with_suffix(".json")
+    partial = text.with_suffix(".part")
+    journal = text.with_suffix(".json")
     done = resume(partial, journal)
     if done["blocks"]:
         print(f"resumed after {tqdm.format_sizeof(done['bytes'], 'B')} of text", flush=True)

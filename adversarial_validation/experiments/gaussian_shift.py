@@ -158,11 +158,14 @@ def main(args):
     logit = fit_logit(*gaussian_pair(rows, rows, random))
     x_train, x_test = gaussian_pair(rows, rows, random)  # fresh rows: D has not seen them
     measured = measure_discriminator(logit, x_train, x_test)
-    w, x1 = odds(logit, x_train), x_train[:, 0]
+    w = odds(logit, x_train)
+    x1 = x_train[:, 0]
     moments = measure_second_moment(w, x1)
-    cuts, exact = cut_every_way(w, x1, random), exact_cuts()
+    cuts = cut_every_way(w, x1, random)
+    exact = exact_cuts()
     few = gaussian_pair(rows, rows // 4, random)
-    natural, equal = fit_logit(*few, equal_say=False), fit_logit(*few)
+    natural = fit_logit(*few, equal_say=False)
+    equal = fit_logit(*few)
     metrics = {
         "rows": rows,
         "logit": logit.tolist(),

@@ -152,7 +152,8 @@ def main(args):
         rows = 300
         runs = 40
         draws = 2
-    table, shown = {}, ()
+    table = {}
+    shown = ()
     with threadpool_limits(1):  # small problems: threads only get in the way
         for draw in range(draws):
             x_train, x_test, exact = gaussian_tables(rows, args.features, random)

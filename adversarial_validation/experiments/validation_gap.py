@@ -132,7 +132,8 @@ def run_task(task: dict, seed: int, sweep: bool = False) -> dict:
     sweep: only the strategies that the figure over the strength of the shift shows.
     """
     random = np.random.default_rng([seed, 1])
-    x, x_test = task["x_train"], task["x_test"]
+    x = task["x_train"]
+    x_test = task["x_test"]
     n = len(x)
     d, d_test = crossfit_discriminator(x, x_test, random)
     odds = cap_weights(d / (1 - d))
@@ -289,14 +290,17 @@ def run_all(jobs: list, workers: int) -> list:
 
 def main(args):
     names = choose_tasks(args.tasks)
-    seeds, sources = args.seeds, ["digits", "adult"]
+    seeds = args.seeds
+    sources = ["digits", "adult"]
     if args.quick:
-        seeds, sources = 2, ["cancer"]
+        seeds = 2
+        sources = ["cancer"]
         names = ["cancer", "digits", "control"] if args.tasks == "all" else names
     load_tables(args.data_dir)  # once, before the processes start: they inherit it on Linux
     jobs, sweeps = plan_jobs(names, sources, seeds, args)
     answers = run_all(jobs + sweeps, args.workers)
-    runs, swept = answers[: len(jobs)], summarise(answers[len(jobs) :])
+    runs = answers[: len(jobs)]
+    swept = summarise(answers[len(jobs) :])
     summary = summarise(runs)
     random = np.random.default_rng(args.seed)
     shifted = [name for name in names if TASKS[name][1] == "covariate"]

@@ -113,7 +113,8 @@ def categorical(place):
 
 def ctc_by_hand(logits: np.ndarray, label: list) -> float:
     """−log of the summed probability of all paths that read `label`; class 0 is the blank."""
-    p, total = softmax(np.float64(logits), axis=1), 0.0
+    p = softmax(np.float64(logits), axis=1)
+    total = 0.0
     for path in itertools.product(range(logits.shape[1]), repeat=len(logits)):
         read = [symbol for symbol, _ in itertools.groupby(path) if symbol]
         if read == label:
@@ -638,7 +639,8 @@ def plot_curves(curves: dict):
 
 
 def main(args):
-    data, steps = make_data(args.seed), min(args.steps, 5) if args.quick else args.steps
+    data = make_data(args.seed)
+    steps = min(args.steps, 5) if args.quick else args.steps
     curves, difference = {}, {}
     for name, form in FORMS.items():
         curves[name] = training_curve(form, data, steps, args.seed)

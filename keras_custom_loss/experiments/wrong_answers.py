@@ -129,7 +129,8 @@ def train_hard(search: AnswerSearch, pools: dict, lstm: Kept, terms: Kept, epoch
     parts = slice(ENCODE_SIZE), slice(ENCODE_SIZE, None)
 
     def note(models, _):
-        codes, asked = search.answer_codes(), search.question_codes(lstm.questions)
+        codes = search.answer_codes()
+        asked = search.question_codes(lstm.questions)
         weights = {layer.name: layer.get_weights() for layer in models[0].layers}
         for kept, part in zip((lstm, terms), parts, strict=True):
             kept.note(codes[:, part], asked[:, part], weights)

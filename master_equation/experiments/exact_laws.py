@@ -69,10 +69,12 @@ CLOSED = {  # model: (output, time, law as a function of counts)
 
 def chi_square(counts: np.ndarray, law: np.ndarray) -> float:
     """p-value of a histogram under a law, cells joined until each expects 10."""
-    expected, cells = law * counts.sum(), []
+    expected = law * counts.sum()
+    cells = []
     seen = want = 0.0
     for count, expectation in zip(counts, expected, strict=True):
-        seen, want = seen + count, want + expectation
+        seen = seen + count
+        want = want + expectation
         if want >= 10:
             cells.append((seen, want))
             seen = want = 0.0

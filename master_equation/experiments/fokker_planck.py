@@ -62,7 +62,8 @@ def fokker_planck_time(drift, spread, start: float, goal: float, wall: float, po
     wall; all in logarithms."""
     unit = np.linspace(0, 1, points) ** 2 * (1 - 1e-9) + 1e-9  # dense where α₂ may vanish
     x = goal + (wall - goal) * unit
-    middle, width = (x[1:] + x[:-1]) / 2, np.abs(np.diff(x))
+    middle = (x[1:] + x[:-1]) / 2
+    width = np.abs(np.diff(x))
     sign = np.sign(wall - goal)
     phi = np.concatenate([[0], np.cumsum(2 * drift(middle) / spread(middle) * sign * width)])
     phi_middle = (phi[1:] + phi[:-1]) / 2
@@ -132,7 +133,8 @@ def check_schlogl(points: int) -> tuple:
     """Weights of the two humps and mean time between them. Returns metrics and curves."""
     network, _ = load_network("schlogl")
     birth, death = birth_death_rates(network, HUMPS)
-    law, n = stationary_law(birth, death), np.arange(HUMPS + 1)
+    law = stationary_law(birth, death)
+    n = np.arange(HUMPS + 1)
     modes, valley = schlogl_modes(law)
     x = np.linspace(0, HUMPS, points)
     step = x[1] - x[0]
@@ -193,7 +195,8 @@ def growth(sizes, times: np.ndarray) -> float:
 # ---------------------------------------------------------------- figures
 def plot_walk(walk: dict):
     figure, axes = cli.subplots(height=4)
-    rt, distance = np.array(walk["rt"]), np.array(walk["total_variation"])
+    rt = np.array(walk["rt"])
+    distance = np.array(walk["total_variation"])
     axes.loglog(rt, distance, "o-", color="C6", label="random walk against its diffusion limit")
     axes.loglog(rt, distance[-1] * rt[-1] / rt, "k:", label="slope −1")
     axes.set(xlabel="jumps in each direction, rt", ylabel="total variation distance")

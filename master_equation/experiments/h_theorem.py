@@ -50,14 +50,16 @@ def flags(parser):
 def boltzmann_rates(energies: np.ndarray) -> np.ndarray:
     """Levels with Metropolis rates min(1, e^(−ΔE)) to neighbours: detailed balance with e^(−E)."""
     size = len(energies)
-    rates, i = np.zeros((size, size)), np.arange(size - 1)
+    rates = np.zeros((size, size))
+    i = np.arange(size - 1)
     rates[i + 1, i] = np.minimum(1, np.exp(energies[:-1] - energies[1:]))
     rates[i, i + 1] = np.minimum(1, np.exp(energies[1:] - energies[:-1]))
     return rates
 
 
 def ring_rates(forward: float, backward: float, size: int = 3) -> np.ndarray:
-    rates, i = np.zeros((size, size)), np.arange(size)
+    rates = np.zeros((size, size))
+    i = np.arange(size)
     rates[(i + 1) % size, i] = forward
     rates[i, (i + 1) % size] = backward
     return rates
@@ -92,7 +94,8 @@ def entropy_production(rates: np.ndarray, p: np.ndarray) -> float:
 
 def relax(rates: np.ndarray, start: np.ndarray, times: np.ndarray) -> dict:
     """D, σ and the largest rise of D along the way from `start`."""
-    rest, generator = stationary(rates), generator_of(rates)
+    rest = stationary(rates)
+    generator = generator_of(rates)
     step = scipy.linalg.expm(generator * (times[1] - times[0]))
     p = start
     distances = []
@@ -180,7 +183,8 @@ def plot_fluctuations(forces: np.ndarray, productions: np.ndarray, net: np.ndarr
     turns = np.arange(1, 12)
     pairs = [[np.count_nonzero(net == k), np.count_nonzero(net == -k)] for k in turns]
     seen = np.array(pairs).min(axis=1) > 20
-    turns, counts = turns[seen], np.array(pairs)[seen]
+    turns = turns[seen]
+    counts = np.array(pairs)[seen]
     entropy = turns * np.log(FORWARD / BACKWARD)
     ratios = np.log(counts[:, 0] / counts[:, 1])
     errors = 2 * np.sqrt((1 / counts).sum(axis=1))
@@ -205,10 +209,12 @@ def relaxations(rng: np.random.Generator, times: np.ndarray) -> dict:
 
 
 def main(args):
-    rng, paths = np.random.default_rng(args.seed), 20_000 if args.quick else args.paths
+    rng = np.random.default_rng(args.seed)
+    paths = 20_000 if args.quick else args.paths
     times = np.linspace(0, 30, 301)
     runs = relaxations(rng, times)
-    levels, third = boltzmann_rates(ENERGIES), np.full(3, 1 / 3)
+    levels = boltzmann_rates(ENERGIES)
+    third = np.full(3, 1 / 3)
     weights = np.exp(-ENERGIES)
     forces = np.linspace(-2, 2, 9)
     rings = [entropy_production(ring_rates(np.exp(force), 1), third) for force in forces]

@@ -39,7 +39,8 @@ def check_decay(n: int, seed: int) -> dict:
     """The mean of a decay in explicit leaps, 100·(1 − cτ)^k."""
     network, _ = load_network("decay")
     result = tau_leap(network, [1, 10], n, 0.5, "explicit", seed)
-    measured, sd = result["mean"]["X"][1], result["sd"]["X"][1]
+    measured = result["mean"]["X"][1]
+    sd = result["sd"]["X"][1]
     theory = 100 * (1 - 0.1 * 0.5) ** 20
     return {
         "measured": measured,

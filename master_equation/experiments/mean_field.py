@@ -56,7 +56,8 @@ def plot_mean_field(curves: dict):
 
 
 def main(args):
-    curves, metrics = {}, {}
+    curves = {}
+    metrics = {}
     for model, (name, n) in WATCHED.items():
         network, end = load_network(model)
         times = np.linspace(0, end, 51)

@@ -124,7 +124,8 @@ def start_spark(master: str):
 
 def count_and_check(spark, args, scratch: Path) -> dict:
     """Write pairs.parquet to --out-dir; without a corpus the counts are held against ours."""
-    paths, documents = args.corpus, None
+    paths = args.corpus
+    documents = None
     if not paths:
         documents = default_documents(args.data_dir, args.quick)
         paths = [str(scratch / "corpus.txt")]

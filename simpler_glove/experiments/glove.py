@@ -54,7 +54,8 @@ class Glove:
 
     def fit(self, dim: int, steps: int, rate: float = 0.1, seed: int = 0) -> list[np.ndarray]:
         """[centre, context (n, d), centre_bias, context_bias (n,)] float32, by AdaGrad."""
-        size, rng = len(self.logs), np.random.default_rng(seed)
+        size = len(self.logs)
+        rng = np.random.default_rng(seed)
         shapes = ((size, dim), (size, dim), (size,), (size,))
         parameters = [((rng.random(shape) - 0.5) / dim).astype(np.float32) for shape in shapes]
         sums = [np.ones_like(parameter) for parameter in parameters]
@@ -151,7 +152,8 @@ def keyword_order(vectors: WordVectors, documents, classes: dict, cosine: bool =
     for tokens in documents:
         keywords = vectors.keywords(tokens, len(tokens), cosine)
         kinds = [classes.get(word, "?") for word, _ in keywords]
-        content, before = 0, []
+        content = 0
+        before = []
         for kind in kinds:  # from the first keyword to the last
             content += kind in CONTENT
             if kind in STOP:

@@ -101,7 +101,8 @@ def plot_contexts(contexts: dict):
         axes.annotate(label, place, (8, 2), textcoords="offset points", color=color)
     level = contexts["cosine_same_class"]
     axes.axhline(level, color="0.5", linestyle="--")
-    place, text = (CONTEXTS[0], level), "same part of speech, by cosine"
+    place = (CONTEXTS[0], level)
+    text = "same part of speech, by cosine"
     axes.annotate(text, place, (0, -14), textcoords="offset points", color="0.4")
     axes.set(xscale="log", xlim=(80, 70_000), xticks=[100, 500, 1000, 10_000])
     axes.set_xticklabels(["100", "500", "1,000", "10,000"])

@@ -35,7 +35,8 @@ def follow_loss(pairs, counts, dim: int, steps: int, sweeps: int, seed: int) -> 
     data = PairTargets(pairs, counts)
     rng = np.random.default_rng(seed)
     vectors, _ = start_vectors(len(counts), dim, "shared", 10, rng)
-    history, spent = [], 0.0
+    history = []
+    spent = 0.0
     with threadpool_limits(1, user_api="blas"):
         for _ in range(sweeps):
             before = time.process_time()
