@@ -15,11 +15,6 @@ SLOW = {"tensorflow", "keras", "jax", "torch", "sklearn", "pandas", "matplotlib"
 SLOW |= {"pyspark", "scipy.stats", "scipy.optimize"}
 ABSENT = "no_such_place"
 CORPUS = [[ABSENT]]
-LATE = "steps.py imports matplotlib; glove, growth and sentiment look at the corpus too late"
-CHECKED = [*FOLDERS]
-CHECKED[FOLDERS.index("simpler_glove")] = pytest.param(
-    "simpler_glove", marks=pytest.mark.xfail(reason=LATE, strict=True)
-)
 FILES = {  # script → its arguments that are files or folders, one call for each
     "captcha_xception/evaluate.py": [["--weights", ABSENT], ["--samples", ABSENT]],
     "captcha_xception/make_samples.py": [["--fonts", ABSENT]],
@@ -57,7 +52,7 @@ def commands(folder: str, out_dir) -> list:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process, which is safe on Linux only")
-@pytest.mark.parametrize("folder", CHECKED)
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_answers_at_once(folder, tmp_path):
     asked = commands(folder, tmp_path / "out")
     asked_file = tmp_path / "commands.json"
