@@ -283,10 +283,39 @@ def look(
         "auc_error": float(np.sqrt((n + m + 1) / (12 * n * m))),  # its sd where there is no shift
         "ess": effective_sample_share(weights),
         "rows": n,
+        "rows_test": m,
         "beyond": float(np.mean(d_test > d_train.max())),
         "columns": columns,
         "joint": joint_shift(table.x_train, table.x_test, table.column_of),
         "foreign": foreign_levels({k: v for k, v in table.bins.items() if k in table.texts}),
+    }
+
+
+def tell(seen: dict, verdict: str, advice: str) -> None:
+    print(
+        f"AUC {seen['auc']:.3f} (held-out half {seen['held_out_auc']:.3f}, permutation p "
+        f"{seen['p_value']:.3f}), ESS/n {seen['ess']:.3f}"
+    )
+    top = [f"{name} {auc:.2f}" for name, (auc, _) in list(seen["columns"].items())[:6]]
+    print(f"columns that give it away: {', '.join(top)}")
+    print(f"verdict {verdict}: {advice}")
+
+
+def metrics_of(seen: dict) -> dict:
+    """What `look` saw, under the names of the results file."""
+    return {
+        "rows_train": seen["rows"],
+        "rows_test": seen["rows_test"],
+        "columns": len(seen["columns"]),
+        "auc": seen["auc"],
+        "held_out_auc": seen["held_out_auc"],
+        "p_value": seen["p_value"],
+        "ess_share": seen["ess"],
+        "test_rows_beyond_train": seen["beyond"],
+        "auc_of_column": {name: auc for name, (auc, _) in seen["columns"].items()},
+        "p_of_column": {name: p for name, (_, p) in seen["columns"].items()},
+        "joint_shift": seen["joint"],
+        "foreign_levels": seen["foreign"],
     }
 
 
@@ -307,38 +336,20 @@ def main(args):
     d_train, d_test = crossfit_discriminator(table.x_train, table.x_test, random, kind=kind)
     columns = column_shift(table.bins, random)
     weights = cap_weights(d_train / (1 - d_train))
-    seen = look(d_train, d_test, weights, columns, table) | {"p_value": p_value}
-    n = len(d_train)
+    seen = look(d_train, d_test, weights, columns, table)
+    seen |= {"p_value": p_value, "held_out_auc": held_out_auc}
     verdict, advice = judge(seen)
     if verdict == "no_shift":
-        weights = np.ones(n)
+        weights = np.ones(len(d_train))
 
-    tables = {"weights": {"row": np.arange(n), "d": d_train, "weight": weights}}
+    tables = {"weights": {"row": np.arange(len(d_train)), "d": d_train, "weight": weights}}
     if verdict in ("weights", "no_shift"):
         tables |= cut(weights, args.fraction, random)
     write_tables(tables, args.out_dir)
-    top = [f"{name} {auc:.2f}" for name, (auc, _) in list(columns.items())[:6]]
-    print(
-        f"AUC {seen['auc']:.3f} (held-out half {held_out_auc:.3f}, permutation p {p_value:.3f}), "
-        f"ESS/n {seen['ess']:.3f}"
-    )
-    print(f"columns that give it away: {', '.join(top)}")
-    print(f"verdict {verdict}: {advice}")
-    by_column = {name: auc for name, (auc, _) in columns.items()}
+    tell(seen, verdict, advice)
     metrics = {
-        "rows_train": n,
-        "rows_test": len(d_test),
-        "columns": len(columns),
-        "auc": seen["auc"],
-        "held_out_auc": held_out_auc,
-        "p_value": p_value,
-        "ess_share": seen["ess"],
+        **metrics_of(seen),
         "largest_weight": weights.max(),
-        "test_rows_beyond_train": seen["beyond"],
-        "auc_of_column": by_column,
-        "p_of_column": {name: p for name, (_, p) in columns.items()},
-        "joint_shift": seen["joint"],
-        "foreign_levels": seen["foreign"],
         "verdict": verdict,
         "advice": advice,
         "warnings": table.warnings,
@@ -346,7 +357,8 @@ def main(args):
         "rows": {name: len(cut["row"]) for name, cut in tables.items()},
     }
     family = fonts_for_chinese(args.data_dir)
-    return metrics, [], {"split_scores": plot_scores(d_train, d_test, by_column, family)}
+    figure = plot_scores(d_train, d_test, metrics["auc_of_column"], family)
+    return metrics, [], {"split_scores": figure}
 
 
 if __name__ == "__main__":

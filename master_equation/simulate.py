@@ -202,7 +202,9 @@ def run_leaps(kind: str, network: Network, times: np.ndarray, args) -> dict:
         bias = "its bias at the end: " + ", ".join(parts)
     else:  # a first-order bias halves with the leap
         half = tau_leap(network, times, n, tau / 2, kind, args.seed + 1)
-        parts, gaps, errors = [], [], []
+        parts = []
+        gaps = []
+        errors = []
         for name in found["mean"]:
             gap = 2 * (found["mean"][name][-1] - half["mean"][name][-1])
             error = 2 * np.hypot(found["sd"][name][-1], half["sd"][name][-1]) / np.sqrt(n)

@@ -258,7 +258,7 @@ def append(partial: Path, journal: Path, lines: bytes, done: dict) -> None:
 
 
 def write(path: Path, content: bytes, mode: str) -> None:
-    with open(path, mode) as file:
+    with path.open(mode) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -256,6 +256,18 @@ def spread_over_seeds(scores: dict) -> dict:
     return found
 
 
+def measure_sweep(data: tuple, weights, compared: tuple, epochs: int, args, seeds: int) -> dict:
+    """λ → name → a value a seed: of `seeds` seeds for the λ compared, of one for the others."""
+    scores = {}
+    for weight in tqdm(weights, "λ", disable=None):
+        numbers = range(args.seed, args.seed + (seeds if weight in compared else 1))
+        runs = [measure(data, weight, epochs, seed, args.dimension)[0] for seed in numbers]
+        scores[weight] = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+        means = ", ".join(f"{key} {value.mean():.4f}" for key, value in scores[weight].items())
+        print(f"λ = {weight:g}: {means}", flush=True)
+    return scores
+
+
 def main(args):
     data = load_digits(args.data_dir)
     epochs = args.epochs
@@ -268,13 +280,7 @@ def main(args):
         sweep = sweep[:1]
     weights = sorted({0.0, args.weight, *sweep})
     compared = (0.0, args.weight)
-    scores = {}
-    for weight in tqdm(weights, "λ", disable=None):
-        numbers = range(args.seed, args.seed + (seeds if weight in compared else 1))
-        runs = [measure(data, weight, epochs, seed, args.dimension)[0] for seed in numbers]
-        scores[weight] = {key: np.array([run[key] for run in runs]) for key in runs[0]}
-        means = ", ".join(f"{key} {value.mean():.4f}" for key, value in scores[weight].items())
-        print(f"λ = {weight:g}: {means}", flush=True)
+    scores = measure_sweep(data, weights, compared, epochs, args, seeds)
     unseen = {}
     for weight in compared:
         numbers = range(args.seed, args.seed + seeds)

@@ -20,22 +20,22 @@ from bench_simpler_glove import GENSIM, run
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "simpler_glove"))
 import cli
 from corpus import fetch, read_analogies, read_similarity
+from evaluate import evaluate
 from vector_files import load_vectors, open_packed
-from vectors import WordVectors, analogy_accuracy, word_similarity
+from vectors import WordVectors
 
 TRAIN = Path(cli.__file__).parent / "train.py"
 
 
 def quality(words, vectors) -> dict:
-    known = WordVectors(words, vectors)
-    similarity = word_similarity(known, read_similarity(fetch("wordsim240")))
-    sections = read_analogies(fetch("ca-translated"))
-    found = analogy_accuracy(known, sections, len(words), baseline=False)
+    similarity = {"wordsim240": read_similarity(fetch("wordsim240"))}
+    analogy = {"ca-translated": read_analogies(fetch("ca-translated"))}
+    found = evaluate(WordVectors(words, vectors), similarity, analogy, len(words))
     return {
-        "wordsim240": similarity["spearman"],
-        "wordsim240_pairs": similarity["covered"],
-        "analogies_percent": 100 * found["accuracy"],
-        "analogy_questions": found["covered"],
+        "wordsim240": found["wordsim240"]["score"],
+        "wordsim240_pairs": found["wordsim240"]["covered"],
+        "analogies_percent": 100 * found["ca-translated"]["score"],
+        "analogy_questions": found["ca-translated"]["covered"],
     }
 
 
