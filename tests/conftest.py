@@ -1,9 +1,12 @@
 """What every test shares: the repository's folders, and a way to run a script as a reader does."""
 
+import functools
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,34 @@ def run_script(script, *flags, cwd=None, timeout=300, **environment) -> subproce
         text=True,
         encoding="utf-8",
     )
+
+
+@functools.cache
+def keras_process() -> subprocess.Popen:
+    """See forks.py; one for each process of the tests, which ends with it."""
+    settings = {**os.environ, "KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
+    settings["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as cli.py sets it before Keras is loaded
+    settings.pop("KERAS_BACKEND", None)
+    command = [sys.executable, str(ROOT / "tests" / "forks.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env=settings, text=True, encoding="utf-8", **pipes)
+
+
+def run_forked(script, *flags, cwd=None, timeout=300) -> subprocess.CompletedProcess:
+    """run_script without the seconds of importing TensorFlow, where processes can fork safely."""
+    if sys.platform != "linux":
+        return run_script(script, *flags, cwd=cwd, timeout=timeout)
+    command = [str(script), *map(str, flags)]
+    request = {"command": command, "cwd": str(cwd or Path.cwd()), "timeout": timeout}
+    process = keras_process()
+    with tempfile.TemporaryDirectory() as folder:
+        printed = {name: Path(folder) / name for name in ("stdout", "stderr")}
+        request |= {name: str(path) for name, path in printed.items()}
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        status = int(process.stdout.readline())
+        texts = {name: path.read_text(encoding="utf-8") for name, path in printed.items()}
+    return subprocess.CompletedProcess(command, status, **texts)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import captcha_files
 import make_samples
 import predict
 from captcha_files import label_texts, list_images, open_captcha, read_samples
-from conftest import ROOT, run_script
+from conftest import ROOT, run_forked, run_script
 from draw_captcha import CaptchaGenerator
 
 FOLDER = ROOT / "captcha_xception"
@@ -86,7 +86,7 @@ def test_a_captcha_in_the_alpha_channel_reads_as_on_white(generator, tmp_path):
         ink[..., 3] = 255 - grey
         Image.fromarray(ink).save(tmp_path / f"alpha_{index}.png")
         Image.fromarray(grey).save(tmp_path / f"grey_{index}.png")
-    done = run_script(FOLDER / "predict.py", "--json", tmp_path, "--out-dir", tmp_path / "out")
+    done = run_forked(FOLDER / "predict.py", "--json", tmp_path, "--out-dir", tmp_path / "out")
     texts = [row["text"] for row in json.loads(done.stdout)]
     assert texts[:8] == texts[8:] and "mmmg" not in texts and len(set(texts)) == 8
     labels = [generator.draw(predict.DEMONSTRATION + index)[1] for index in range(8)]
@@ -518,14 +518,14 @@ def test_predict_reads_what_it_can_and_lists_the_rest(tmp_path, generator):
         make_samples.save_image(*generator.draw(index), index, tmp_path)
     (tmp_path / "page.jpg").write_bytes(b"<html>")
     flags = [tmp_path, "--out-dir", tmp_path / "out"]
-    done = run_script(FOLDER / "predict.py", "--json", "--min-confidence", "1", *flags)
+    done = run_forked(FOLDER / "predict.py", "--json", "--min-confidence", "1", *flags)
     rows = json.loads(done.stdout)
     assert [row["text"] for row in rows] == ["?", "?", "?", None]
     assert all(0.5 < row["confidence"] <= 1 for row in rows[:3])
     assert "page.jpg" in rows[3]["error"] and "page.jpg" in rows[3]["file"]
     assert len(done.stderr.splitlines()) == 1 and done.returncode == 0
     for name in ("page.jpg", "none.jpg"):
-        done = run_script(FOLDER / "predict.py", tmp_path / name, "--out-dir", tmp_path / "out")
+        done = run_forked(FOLDER / "predict.py", tmp_path / name, "--out-dir", tmp_path / "out")
         assert done.returncode == 2 and f"{name}: " in done.stderr
 
 
@@ -537,7 +537,7 @@ def test_real_layout_trains_without_a_change(tmp_path):
         pixels, label = generator.draw(index)
         Image.fromarray(pixels[:50]).save(tmp_path / f"{label}.png")
     flags = ["--samples", tmp_path, "--images", 64, "--batch-size", 9, "--model", "cnn2016"]
-    done = run_script(FOLDER / "train.py", *flags, "--out-dir", tmp_path / "out")
+    done = run_forked(FOLDER / "train.py", *flags, "--out-dir", tmp_path / "out")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     results = json.loads((tmp_path / "out" / "train.json").read_text(encoding="utf-8"))
     assert len(results["metrics"]["position_accuracy"]) == 5

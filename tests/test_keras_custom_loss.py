@@ -20,7 +20,7 @@ from answer_search import (
     make_pools,
     rank_scores,
 )
-from conftest import load, run_script
+from conftest import load, run_forked, run_script
 from docs import pages
 from docs.pages import ROOT
 from insurance_qa import Vocabulary, make_term_codes, tokenize
@@ -666,19 +666,23 @@ def test_bad_flags_end_with_one_line(script, flags, words, tmp_path):
 @pytest.mark.slow
 def test_answer_trains_once_and_refuses_a_question_without_a_known_word(tmp_path):
     pytest.importorskip("insuranceqa_data")
-    script, flags = FOLDER / "answer.py", ("--quick", "--out-dir", tmp_path)
-    first = run_script(script, "Does renters insurance cover theft?", *flags)
+    flags = "--quick", "--out-dir", tmp_path
+
+    def ask(question):
+        return run_forked(FOLDER / "answer.py", question, *flags)
+
+    first = ask("Does renters insurance cover theft?")
     assert first.returncode == 0 and "training, since there is no answer_en_quick" in first.stdout
-    again = run_script(script, "Does renters insurance cover theft?", *flags)
+    again = ask("Does renters insurance cover theft?")
     assert "weights: " in again.stdout and "training" not in again.stdout
 
     def answers(finished):
         return finished.stdout.split("? Does")[1].split("QUICK")[0]
 
     assert answers(again) == answers(first)
-    unknown = run_script(script, "qwertyuiop zxcvbnm", *flags)
+    unknown = ask("qwertyuiop zxcvbnm")
     assert unknown.returncode == 2 and "no word of the question" in unknown.stderr
-    half = run_script(script, "insurance qwertyuiop zxcvbnm", *flags)
+    half = ask("insurance qwertyuiop zxcvbnm")
     assert "only 33% of the question's words are known" in half.stdout
 
 
