@@ -47,45 +47,34 @@ POSITIVE = cli.between(1e-9, 1e9, float)
 
 
 def flags(parser):
-    corpus = parser.add_argument_group("corpus")
+    add = parser.add_argument_group("corpus").add_argument
     names = (
         "files (.txt .gz .xz .bz2, a document a line; a dump of Wikipedia, .xml.bz2) or "
         "peoples-daily-199801, sotu, text8, zhwiki, enwiki"
     )
-    corpus.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
-    corpus.add_argument("--segment", action="store_true", help="cut raw Chinese with jieba")
-    corpus.add_argument(
-        "--min-count", type=cli.between(1, 10**9), default=5, help="occurrences of a word"
-    )
-    corpus.add_argument(
-        "--window", type=cli.between(1, 10**4), default=10, help="words on each side"
-    )
-    corpus.add_argument("--memory", type=POSITIVE, default=1.0, help="GB for counting")
-    corpus.add_argument("--data-dir", **cli.DATA_DIR)
-    model = parser.add_argument_group("model")
-    model.add_argument("--dim", type=cli.between(1, 10**5), default=128, help="length of a vector")
-    model.add_argument("--x-max", type=POSITIVE, default=100.0, help="x_max of eq. 19")
-    model.add_argument("--alpha", type=POSITIVE, default=0.75, help="α of eq. 19")
-    model.add_argument("--no-truncate", action="store_true", help="eq. 19 without the minimum")
-    model.add_argument(
-        "--unseen-weight",
-        type=cli.between(0, 1e9, float),
-        default=3.0,
-        help="of all pairs at PMI 0, beside that of those that met; article: 0",
-    )
-    model.add_argument(
-        "--mode", choices=("shared", "concat", "sum"), default="shared", help="v, [v, v̂] or v + v̂"
-    )
-    solver = parser.add_argument_group("solver")
+    add("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
+    add("--segment", action="store_true", help="cut raw Chinese with jieba")
+    add("--min-count", type=cli.between(1, 10**9), default=5, help="occurrences of a word")
+    add("--window", type=cli.between(1, 10**4), default=10, help="words on each side")
+    add("--memory", type=POSITIVE, default=1.0, help="GB for counting")
+    add("--data-dir", **cli.DATA_DIR)
+    add = parser.add_argument_group("model").add_argument
+    add("--dim", type=cli.between(1, 10**5), default=128, help="length of a vector")
+    add("--x-max", type=POSITIVE, default=100.0, help="x_max of eq. 19")
+    add("--alpha", type=POSITIVE, default=0.75, help="α of eq. 19")
+    add("--no-truncate", action="store_true", help="eq. 19 without the minimum")
+    unseen = "of all pairs at PMI 0, beside that of those that met; article: 0"
+    add("--unseen-weight", type=cli.between(0, 1e9, float), default=3.0, help=unseen)
+    modes = ("shared", "concat", "sum")
+    add("--mode", choices=modes, default="shared", help="v, [v, v̂] or v + v̂")
+    add = parser.add_argument_group("solver").add_argument
     solvers = ("least-squares", "adagrad", "adagrad-rounds")
     which = "adagrad: the author's, a record at a time; in rounds: the same steps, fast"
-    solver.add_argument("--solver", choices=solvers, default="least-squares", help=which)
-    solver.add_argument("--sweeps", type=cli.between(1, 10**6), help="passes (else 4, AdaGrad 30)")
-    solver.add_argument(
-        "--threads", type=cli.between(1, 1024), default=2, help="do not change the vectors"
-    )
-    solver.add_argument("--export", type=Path, metavar="FILE", help="also as word2vec text")
-    solver.add_argument("--seed", **cli.SEED)
+    add("--solver", choices=solvers, default="least-squares", help=which)
+    add("--sweeps", type=cli.between(1, 10**6), help="passes (else 4, AdaGrad 30)")
+    add("--threads", type=cli.between(1, 1024), default=2, help="do not change the vectors")
+    add("--export", type=Path, metavar="FILE", help="also as word2vec text")
+    add("--seed", **cli.SEED)
 
 
 # ------------------------------------------------ (二), (三): ⟨v_i, v_j⟩ = log R(w_i, w_j)

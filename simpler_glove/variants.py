@@ -31,6 +31,7 @@ CORPUS = {
     "default": [DEFAULT_CORPUS],
     "help": "files or known corpora, as in train.py",
 }
+MIN_COUNT = 5  # occurrences of a word, unless a script is told otherwise; the author's program: 25
 
 
 def train_variants(args, names: list[str], count=None) -> dict[str, tuple]:
@@ -44,7 +45,7 @@ def train_variants(args, names: list[str], count=None) -> dict[str, tuple]:
     count = count or counter(args)
     found = {}
     for name in names:
-        wanted = settings(name, args.seed) | {"corpus": corpus}
+        wanted = settings(name, args.seed) | {"corpus": corpus, "min_count": min_count_of(args)}
         place = args.out_dir / file_name(corpus, name, args.seed)
         if place.exists() and not args.quick:
             loaded = load_vectors(place)
@@ -77,6 +78,10 @@ def corpus_of(args) -> list[str]:
     return list(map(str, getattr(args, "corpus", [DEFAULT_CORPUS])))
 
 
+def min_count_of(args) -> int:
+    return getattr(args, "min_count", MIN_COUNT)
+
+
 def counter(args):
     """A function that counts the corpus when it is first called: what load_corpus returns.
 
@@ -90,7 +95,7 @@ def counter(args):
         limit = QUICK_DOCUMENTS if args.quick else None
         reviews = frozenset() if corpus == [DEFAULT_CORPUS] else review_texts(args.data_dir)
         options = {"limit": limit, "data_dir": args.data_dir, "leave_out": reviews}
-        return load_corpus(corpus, folder=args.out_dir, **options)
+        return load_corpus(corpus, min_count=min_count_of(args), folder=args.out_dir, **options)
 
     return count
 
@@ -107,7 +112,7 @@ def settings(name: str, seed: int) -> dict:
     """What the config of a variant's file must say."""
     return {
         "window": 10,
-        "min_count": 5,
+        "min_count": MIN_COUNT,
         "dim": 128,
         "mode": "shared",
         "solver": "least-squares",

@@ -3,6 +3,7 @@
 Article: 更别致的词向量模型(五)：有趣的结果 https://kexue.fm/archives/4677 (the model: 4671)
 Run:     python simpler_glove/experiments/analogies.py                  (our vectors)
          python simpler_glove/experiments/analogies.py --vectors FILE   (any others)
+         python simpler_glove/experiments/analogies.py FILE --min-count 25 --seeds 3
 Symbols: A + B − C → WordVectors.analogy, by cosine (eq. 9)
 Differs from the article: the three words of a question are left out of its answers.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font
-from variants import COLORS, CORPUS, LABELS, counter, train_variants
+from variants import COLORS, CORPUS, LABELS, MIN_COUNT, counter, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors
 
@@ -35,6 +36,8 @@ LISTED = [
 
 def flags(parser):
     parser.add_argument("corpus", **CORPUS)
+    least = "occurrences of a word; the author's program on an encyclopaedia: 25"
+    parser.add_argument("--min-count", type=cli.between(1, 10**9), default=MIN_COUNT, help=least)
     parser.add_argument("--vectors", type=Path, help="a vector file (else both losses, trained)")
     seeds = "vectors trained from so many starts, of which the worst counts"
     parser.add_argument("--seeds", type=cli.between(1, 100), default=1, help=seeds)
