@@ -14,6 +14,7 @@ may read what the one before has left, one script after the other.
 
 import argparse
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -63,13 +64,17 @@ def say(text: str) -> None:
 def run_folders(args) -> dict:
     """Results by (folder, script): args.jobs folders side by side, a folder's scripts in turn."""
     stopped = threading.Event()
+    total = sum(len(ARTICLES[folder]["scripts"]) for folder in args.articles)
+    numbers = itertools.count(1)
+    started = time.perf_counter()
 
     def run_folder(folder: str) -> dict:
         runs = {}
         for script in ARTICLES[folder]["scripts"]:
             if stopped.is_set():
                 break
-            say(f"--- {folder}/{script} begins\n")
+            place = f"{next(numbers)} of {total}, {time.perf_counter() - started:.0f} s so far"
+            say(f"--- {folder}/{script} begins ({place})\n")
             runs[folder, script] = run_script(folder, script, args)
         return runs
 
