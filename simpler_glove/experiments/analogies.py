@@ -5,7 +5,8 @@ Run:     python simpler_glove/experiments/analogies.py                  (our vec
          python simpler_glove/experiments/analogies.py --vectors FILE   (any others)
          python simpler_glove/experiments/analogies.py FILE --min-count 25 --seeds 3
 Symbols: A + B − C → WordVectors.analogy, by cosine (eq. 9)
-Differs from the article: the three words of a question are left out of its answers.
+Differs from the article: the three words of a question are left out of its answers. Its loss is
+         asked with eq. 19 as printed and, as the author's own vectors were made, not truncated.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def flags(parser):
     parser.add_argument("corpus", **CORPUS)
     least = "occurrences of a word; the author's program on an encyclopaedia: 25"
     parser.add_argument("--min-count", type=cli.between(1, 10**9), default=MIN_COUNT, help=least)
-    parser.add_argument("--vectors", type=Path, help="a vector file (else both losses, trained)")
+    parser.add_argument("--vectors", type=Path, help="a vector file (else three losses, trained)")
     seeds = "vectors trained from so many starts, of which the worst counts"
     parser.add_argument("--seeds", type=cli.between(1, 100), default=1, help=seeds)
     parser.add_argument("--seed", **cli.SEED)
@@ -78,7 +79,7 @@ def ask_all(args) -> dict[str, list[dict]]:
     if args.vectors:
         vectors = WordVectors(*load_vectors(args.vectors))
         return {args.vectors.name: [count_ranks(ask(vectors), args.seed)]}
-    found = {"article": [], "default": []}
+    found = {"article": [], "untruncated": [], "default": []}
     count = counter(args)
     for seed in range(args.seed, args.seed + args.seeds):
         seeded = argparse.Namespace(**vars(args) | {"seed": seed})
@@ -91,7 +92,7 @@ def ask_all(args) -> dict[str, list[dict]]:
 def plot_ranks(shown: dict[str, dict], data_dir):
     """The rank of each answer, on a line a question, a colour a loss."""
     font = chinese_font(data_dir)
-    figure, axes = cli.subplots(height=4.2)
+    figure, axes = cli.subplots(height=1.6 + 1.6 * len(shown))
     questions = next(iter(shown.values()))["rows"]
     most = 10
     for number, (loss, run) in enumerate(shown.items()):
