@@ -45,7 +45,7 @@ def train_variants(args, names: list[str], count=None) -> dict[str, tuple]:
     count = count or counter(args)
     found = {}
     for name in names:
-        wanted = settings(name, args.seed) | {"corpus": corpus, "min_count": min_count_of(args)}
+        wanted = settings(name, args.seed, min_count_of(args)) | {"corpus": corpus}
         place = args.out_dir / file_name(corpus, name, args.seed)
         if place.exists() and not args.quick:
             loaded = load_vectors(place)
@@ -108,11 +108,11 @@ def file_name(corpus: list[str], name: str, seed: int) -> str:
     return ".".join(["vectors", *parts, "npz"])
 
 
-def settings(name: str, seed: int) -> dict:
+def settings(name: str, seed: int, min_count: int) -> dict:
     """What the config of a variant's file must say."""
     return {
         "window": 10,
-        "min_count": MIN_COUNT,
+        "min_count": min_count,
         "dim": 128,
         "mode": "shared",
         "solver": "least-squares",

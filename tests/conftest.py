@@ -14,6 +14,7 @@ import pytest
 from docs.pages import ROOT, folders
 
 FOLDERS = folders()
+OFFLINE = {"KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def is_script(path: Path) -> bool:
@@ -45,7 +46,7 @@ def load(name: str):
 
 def run_script(script, *flags, cwd=None, timeout=300, **environment) -> subprocess.CompletedProcess:
     """Run a script offline in a process of its own, as a reader does."""
-    settings = {**os.environ, "KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **environment}
+    settings = {**os.environ, **OFFLINE, **environment}
     settings.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which JAX sets in the process of the tests
     return subprocess.run(
         [sys.executable, str(script), *map(str, flags)],
@@ -61,11 +62,11 @@ def run_script(script, *flags, cwd=None, timeout=300, **environment) -> subproce
 @functools.cache
 def keras_process() -> subprocess.Popen:
     """See forks.py; one for each process of the tests, which ends with it."""
-    settings = {**os.environ, "KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
-    settings["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as cli.py sets it before Keras is loaded
+    settings = {**os.environ, **OFFLINE, "TF_CPP_MIN_LOG_LEVEL": "3"}  # which cli.py sets in time
     settings.pop("KERAS_BACKEND", None)
     command = [sys.executable, str(ROOT / "tests" / "forks.py")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes["stderr"] = subprocess.DEVNULL  # TensorFlow's notices; a fork has its own
     return subprocess.Popen(command, env=settings, text=True, encoding="utf-8", **pipes)
 
 

@@ -6,6 +6,7 @@ To import TensorFlow takes longer than most of what the tests run. A fork has it
 directory, output and end, as a process of its own has; only what is imported stands there already.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -21,24 +22,22 @@ def become(request: dict) -> int:
         mode = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(name, mode), descriptor)
     signal.alarm(request["timeout"])  # ends the fork, with a status of its own
-    sys.argv = request["command"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    return run_as_main(request["command"])
+
+
+def run_as_main(command: list) -> int:
+    """Run [script, *flags] in this process as Python would. Returns its status."""
+    sys.argv = command
+    sys.path[0] = str(Path(command[0]).parent)
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        runpy.run_path(command[0], run_name="__main__")
     except SystemExit as end:
         return end.code or 0
     return 0
 
 
-def load_keras() -> None:
-    stderr = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    __import__("keras")
-    os.dup2(stderr, 2)
-
-
 def main() -> int:
-    load_keras()
+    importlib.import_module("keras")
     for line in sys.stdin:
         child = os.fork()
         if not child:

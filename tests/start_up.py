@@ -10,10 +10,11 @@ import io
 import json
 import multiprocessing
 import os
-import runpy
 import sys
 import time
 from pathlib import Path
+
+from forks import run_as_main
 
 FORK = multiprocessing.get_context("fork")
 
@@ -25,16 +26,10 @@ def cpu_seconds() -> float:
 
 def run_script(command: list, send) -> None:
     """Run [script, *flags] as __main__ and send what came of it."""
-    sys.argv = command
-    sys.path[0] = str(Path(command[0]).parent)
     console = io.StringIO()
-    status = 0
     started = cpu_seconds()
     with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
-        try:
-            runpy.run_path(command[0], run_name="__main__")
-        except SystemExit as end:
-            status = end.code or 0
+        status = run_as_main(command)
     seconds = cpu_seconds() - started
     modules = sorted(sys.modules)
     said = console.getvalue()

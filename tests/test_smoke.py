@@ -37,11 +37,8 @@ def test_quick_run(script, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "out"
-    flags = "--quick", "--out-dir", out
-    if script.parent.name == "experiments":
-        finished = run_forked(script, *flags, cwd=empty)
-    else:
-        finished = run_script(script, *flags, cwd=empty)
+    start = run_forked if script.parent.name == "experiments" else run_script
+    finished = start(script, "--quick", "--out-dir", out, cwd=empty)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "QUICK RUN, not results" in finished.stdout
     assert finished.stderr == "", "only our lines on the console"

@@ -268,6 +268,16 @@ def measure_sweep(data: tuple, weights, compared: tuple, epochs: int, args, seed
     return scores
 
 
+def measure_plane(data: tuple, weights: list, epochs: int, seed: int) -> tuple[dict, dict]:
+    """(metrics, λ → what plot_features shows) of features with two numbers: what all know."""
+    metrics = {}
+    panels = {}
+    for weight in weights:
+        flat, *panels[weight] = measure(data, weight, epochs, seed, 2)
+        metrics |= {f"plane_{key}_{weight:g}": value for key, value in flat.items()}
+    return metrics, panels
+
+
 def main(args):
     data = load_digits(args.data_dir)
     epochs = args.epochs
@@ -293,11 +303,9 @@ def main(args):
         "seeds": seeds,
         "weight": args.weight,
     }
-    panels = {}
-    for weight in sorted({*compared, min(weights[1:])}):  # in the plane: the picture all know
-        flat, *panels[weight] = measure(data, weight, epochs, args.seed, 2)
-        metrics |= {f"plane_{key}_{weight:g}": value for key, value in flat.items()}
-    metrics |= spread_over_seeds(scores)
+    shown = sorted({*compared, min(weights[1:])})
+    plane, panels = measure_plane(data, shown, epochs, args.seed)
+    metrics |= plane | spread_over_seeds(scores)
     plain, pulled = scores[0.0], scores[args.weight]
     gained = pulled["accuracy"].mean() - plain["accuracy"].mean()
     metrics |= {
