@@ -268,6 +268,15 @@ def measure_sweep(data: tuple, weights, compared: tuple, epochs: int, args, seed
     return scores
 
 
+def gains(plain: dict, pulled: dict) -> dict:
+    """What the center loss brings; name → a value a seed, without it and with it."""
+    gained = pulled["accuracy"].mean() - plain["accuracy"].mean()
+    return {
+        "scatter_fold": float(plain["scatter"].mean() / pulled["scatter"].mean()),
+        "accuracy_change_points": float(100 * gained),
+    }
+
+
 def measure_plane(data: tuple, weights: list, epochs: int, seed: int) -> tuple[dict, dict]:
     """(metrics, λ → what plot_features shows) of features with two numbers: what all know."""
     metrics = {}
@@ -306,18 +315,15 @@ def main(args):
     shown = sorted({*compared, min(weights[1:])})
     plane, panels = measure_plane(data, shown, epochs, args.seed)
     metrics |= plane | spread_over_seeds(scores)
-    plain, pulled = scores[0.0], scores[args.weight]
-    gained = pulled["accuracy"].mean() - plain["accuracy"].mean()
     metrics |= {
         "dimension": args.dimension,
-        "scatter_fold": float(plain["scatter"].mean() / pulled["scatter"].mean()),
-        "accuracy_change_points": float(100 * gained),
+        **gains(scores[0.0], scores[args.weight]),
         "knn_unseen_plain": unseen[0.0],
         "knn_unseen_center": unseen[args.weight],
         "embedding_difference": embedding_difference(args.seed),
         "total_difference": total_difference(data, 0.2, args.seed),
     }
-    by_weight = {key: [scores[weight][key].mean() for weight in weights] for key in plain}
+    by_weight = {key: [scores[weight][key].mean() for weight in weights] for key in scores[0.0]}
     figures = {
         "center_features": plot_features(panels),
         "center_sweep": plot_sweep(weights, by_weight),
