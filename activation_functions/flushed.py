@@ -193,6 +193,7 @@ def train_by_gradient(method: str, train: tuple, epochs: int, batch: int, seed: 
         keras.optimizers.Adam(falling_rate(RATE, len(digits) * epochs)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
 
     def after_epoch(epoch, logs):
         if epoch % max(1, epochs // 12) == 0 or epoch == epochs - 1:

@@ -65,6 +65,7 @@ def fit_network(x, is_test, random: np.random.Generator, may_be_constant: bool =
         [keras.Input((x.shape[1],)), layers.Dense(64, "relu"), layers.Dense(1, "sigmoid")]
     )
     model.compile(keras.optimizers.Adam(2e-3), "binary_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     x_held = x[held].astype("float32")
     is_test_held = is_test[held].astype("float32")[:, None]
     history = model.fit(

@@ -162,6 +162,7 @@ def compile_model(model, learning_rate: float) -> None:
         keras.optimizers.Adam(learning_rate, beta_2=beta_2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
 
 
 def one_cycle(progress: float, peak: float, warm: float = 0.2) -> float:

@@ -125,6 +125,7 @@ def triplet_models(margin):
     loss = layers.Lambda(lambda cos: ops.relu(margin + cos[0] - cos[1]))([wrong_cos, right_cos])
     model = Model([question, right, wrong], loss)
     model.compile("adam", loss=lambda y_true, y_pred: y_pred)  # so y_true may be anything
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     return model, Model(question, question_code), Model(right, right_code)
 
 

@@ -52,7 +52,9 @@ def text_encoders(vocabulary_size: int) -> tuple:
 def compiled(inputs: list, loss) -> keras.Model:
     model = keras.Model(inputs, loss)
     optimizer = keras.optimizers.Adam(3e-3)
-    model.compile(optimizer, loss=pass_through, metrics=[active_fraction])
+    metric = keras.metrics.MeanMetricWrapper(active_fraction, name="active_fraction")
+    model.compile(optimizer, loss=pass_through, metrics=[metric])
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     return model
 
 

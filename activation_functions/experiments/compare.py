@@ -60,6 +60,7 @@ def train_members(name: str, data: tuple, offsets, seeds: int, epochs: int, seed
     model, _ = build_network(name, x.shape[1], int(y.max()) + 1, rates, starts, seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1.0), loss)  # 1 times the member's own rate
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     started = time.perf_counter()
     model.fit(Shuffled(x[:cut], y[:cut], len(rates), 100, seed), epochs=epochs, verbose=0)
     seconds = round(time.perf_counter() - started, 2)

@@ -115,6 +115,7 @@ def dead_units(data: tuple, rates, seeds: int, epochs: int, seed: int) -> list:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # the loss is a mean over members: times their number it is the mean of each
     model.compile(keras.optimizers.SGD(float(len(members))), loss)
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     sample = np.repeat(x[:1000, None], len(members), 1)
     rows = []
     for epoch in range(epochs + 1):

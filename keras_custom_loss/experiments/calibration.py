@@ -130,6 +130,7 @@ def train(task: Task, epsilon: float, seed: int) -> np.ndarray:
     build = text_network if task.x.ndim == 2 else image_network
     model = build(task.classes)
     model.compile("adam", loss=loss)
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     hot = keras.utils.to_categorical(task.y, task.classes)
     model.fit(task.x, hot, batch_size=task.batch_size, epochs=task.epochs, verbose=0)
     return encoded(model, task.x_test).astype("float64")

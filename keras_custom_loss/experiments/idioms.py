@@ -64,6 +64,7 @@ def training_curve(form, data: tuple, steps: int, seed: int) -> list:
     """Value of L before each step (the whole data are one batch, so an epoch is a step)."""
     keras.utils.set_random_seed(seed)
     model, arrange = form()
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     options = {"batch_size": ROWS, "epochs": steps, "shuffle": False, "verbose": 0}
     logs = model.fit(*arrange(*data), **options).history
     return [float(value) for value in logs.get("objective", logs.get("loss"))]
@@ -73,6 +74,7 @@ def first_log(model, x, y=None, name: str = "loss", **options) -> float:
     """What fit reports of the first step. It takes five, all rows in one batch: TensorFlow warns
     of every graph that is compiled for less."""
     options = {"batch_size": ROWS, "epochs": 5, "shuffle": False, "verbose": 0} | options
+    model.optimizer.build(model.trainable_variables)
     return model.fit(x, y, **options).history[name][0]
 
 

@@ -68,6 +68,7 @@ def train(data: tuple, epsilon: float, epochs: int, seed: int, watched: int) -> 
     noise = np.random.default_rng(seed).random((watched, 28, 28, 1), dtype="float32")
     model = build_classifier()
     model.compile("adam", loss=loss)
+    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
     images = np.concatenate([x_train[:watched], x_test, noise])
     stops = [watched, watched + len(x_test)]
     hot = keras.utils.to_categorical(y_train, CLASSES)
