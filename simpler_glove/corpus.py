@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from counting import Part, build_vocabulary, count_pairs
+from counting import MIN_COUNT, Part, build_vocabulary, count_pairs
 from vector_files import BROKEN, open_packed
 from wikipedia import WIKIPEDIAS, dump_language, finished_text, read_dump, require, state_cost
 
@@ -185,7 +185,7 @@ def rest_of_word(file, line: bytes) -> bytes:
 def load_corpus(
     sources=(DEFAULT_CORPUS,),
     segment: bool = False,
-    min_count: int = 5,
+    min_count: int = MIN_COUNT,
     max_size: int | None = None,
     window: int = 10,
     memory: float = 1e9,

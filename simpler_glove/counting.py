@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 BLOCK = 1 << 20  # words or keys treated at once where temporary memory counts
+MIN_COUNT = 5  # occurrences of a word, unless a script is told otherwise; the author's program: 25
 HEAD = 2048  # pairs among so many most frequent words are counted in a table (16 MB), not sorted
 LARGEST_32 = 92_681  # n(n+1)/2 < 2³² holds up to this vocabulary: keys of 4 bytes
 
@@ -63,7 +64,7 @@ def unnamed_file(folder: Path | None):
 # ---------------------------------------------------------------- vocabulary
 def build_vocabulary(
     documents: Iterable[list[str]],
-    min_count: int = 5,
+    min_count: int = MIN_COUNT,
     max_size: int | None = None,
     folder: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

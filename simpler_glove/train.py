@@ -39,7 +39,7 @@ import adagrad
 import cli
 import least_squares
 from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
-from counting import split_pairs
+from counting import MIN_COUNT, split_pairs
 from vector_files import export_word2vec, save_vectors
 
 OFTEN = 10  # meetings from which on the PMI of a pair is known to about 1/√10 = 0.3 nat
@@ -54,7 +54,7 @@ def flags(parser):
     )
     add("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
     add("--segment", action="store_true", help="cut raw Chinese with jieba")
-    add("--min-count", type=cli.between(1, 10**9), default=5, help="occurrences of a word")
+    add("--min-count", type=cli.between(1, 10**9), default=MIN_COUNT, help="occurrences of a word")
     add("--window", type=cli.between(1, 10**4), default=10, help="words on each side")
     add("--memory", type=POSITIVE, default=1.0, help="GB for counting")
     add("--data-dir", **cli.DATA_DIR)

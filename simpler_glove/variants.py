@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, check_sources, load_corpus, review_texts
+from counting import MIN_COUNT
 from least_squares import fit
 from vector_files import load_vectors, save_vectors
 
@@ -31,7 +32,6 @@ CORPUS = {
     "default": [DEFAULT_CORPUS],
     "help": "files or known corpora, as in train.py",
 }
-MIN_COUNT = 5  # occurrences of a word, unless a script is told otherwise; the author's program: 25
 
 
 def train_variants(args, names: list[str], count=None) -> dict[str, tuple]:

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import chinese_font
-from variants import COLORS, CORPUS, LABELS, MIN_COUNT, counter, train_variants
+from counting import MIN_COUNT
+from variants import COLORS, CORPUS, LABELS, counter, train_variants
 from vector_files import load_vectors
 from vectors import WordVectors
 

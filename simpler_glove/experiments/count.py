@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import DEFAULT_CORPUS, QUICK_DOCUMENTS, load_corpus
+from counting import MIN_COUNT
 from vector_files import replacing
 
 
@@ -25,7 +26,7 @@ def flags(parser):
     parser.add_argument("corpus", nargs="*", default=[DEFAULT_CORPUS], help=names)
     parser.add_argument("--segment", action="store_true", help="cut raw Chinese with jieba")
     least = "least occurrences of a word"
-    parser.add_argument("--min-count", type=cli.between(1, 10**9), default=5, help=least)
+    parser.add_argument("--min-count", type=cli.between(1, 10**9), default=MIN_COUNT, help=least)
     window = cli.between(1, 10**4)
     parser.add_argument("--window", type=window, default=10, help="words on each side")
     memory = "GB for counting; what does not fit goes through temporary files"

@@ -25,7 +25,7 @@ from scipy.sparse import csr_matrix
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from corpus import default_documents
-from counting import build_vocabulary, count_pairs
+from counting import MIN_COUNT, build_vocabulary, count_pairs
 
 
 def flags(parser):
@@ -33,7 +33,7 @@ def flags(parser):
     parser.add_argument("corpus", nargs="*", help=names)
     parser.add_argument("--master", default="local[2]", help="local[N], yarn, spark://…")
     least = "least occurrences of a word"
-    parser.add_argument("--min-count", type=cli.between(1, 10**9), default=5, help=least)
+    parser.add_argument("--min-count", type=cli.between(1, 10**9), default=MIN_COUNT, help=least)
     window = cli.between(1, 10**4)
     parser.add_argument("--window", type=window, default=10, help="words on each side")
     parser.add_argument("--data-dir", **cli.DATA_DIR)
@@ -69,7 +69,7 @@ def partial_counts(lines, rank: dict, window: int) -> tuple[np.ndarray, np.ndarr
     return np.unique(np.concatenate(keys), return_counts=True)
 
 
-def count_on_spark(spark, paths: list, min_count: int = 5, window: int = 10):
+def count_on_spark(spark, paths: list, min_count: int = MIN_COUNT, window: int = 10):
     """Paths of text (a document a line) → (words, counts, DataFrame of key and n, a pair a row)."""
     import pyarrow as pa
 
