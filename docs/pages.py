@@ -9,7 +9,9 @@ function that is not there it raises KeyError with the nearest names.
 
 import ast
 import difflib
+import functools
 import json
+import operator
 import sys
 import textwrap
 from pathlib import Path
@@ -124,9 +126,19 @@ def cell(value, form: str) -> str:
 
 
 # ---------------------------------------------------------------- tables
-def table(header: list[str], rows: list[list[str]]) -> None:
-    lines = [header, ["---"] * len(header), *rows]
+def table(header: list[str], rows: list[list[str]], rule: str = "---") -> None:
+    lines = [header, [rule] * len(header), *rows]
     print("\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+
+
+def table_of(folder: str, header: str, row: str, *path: str) -> None:
+    """A line of numbers for each element of the list that stands at `path` in a folder's results.
+
+    header, row: cells with " | " between them; in `row`, {row[…]} is the element.
+    """
+    elements = functools.reduce(operator.getitem, path, values(folder))
+    rows = [row.format(row=element).split(" | ") for element in elements]
+    table(header.split(" | "), rows, "---:")
 
 
 def claims_table(folder: str, language: str) -> None:
