@@ -16,7 +16,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python reproduce.py $(ARTICLE)
 
 test: $(VENV)/installed-test $(VENV)/installed-docs
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 pages: $(VENV)/installed-test
 	$(VENV)/bin/python -m cogapp -r -P -I . -p "$$PROLOGUE" $(PAGES)

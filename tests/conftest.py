@@ -87,6 +87,11 @@ def run_forked(script, *flags, cwd=None, timeout=300) -> subprocess.CompletedPro
     return subprocess.CompletedProcess(command, status, **texts)
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests first, lest one process ends with a long one while the others wait for it."""
+    items.sort(key=lambda item: "slow" not in item.keywords and "test_smoke" not in item.nodeid)
+
+
 @pytest.fixture
 def run():
     return run_script

@@ -597,7 +597,7 @@ def test_resume_ends_with_the_same_weights(tmp_path, folder_of_samples, monkeypa
 
 @pytest.mark.slow
 def test_the_articles_run_from_samples_to_a_model_that_predict_reads(tmp_path, folder_of_samples):
-    flags = ["--model", "article", "--samples", folder_of_samples, "--quick", "--batch-size", 4]
+    flags = ["--model", "article", "--samples", folder_of_samples, "--quick", "--batch-size", 16]
     args = arguments(train, *flags, "--out-dir", tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # nothing but our lines on the console

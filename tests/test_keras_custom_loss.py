@@ -671,19 +671,18 @@ def test_answer_trains_once_and_refuses_a_question_without_a_known_word(tmp_path
     def ask(question):
         return run_forked(FOLDER / "answer.py", question, *flags)
 
-    first = ask("Does renters insurance cover theft?")
+    first = ask("insurance qwertyuiop zxcvbnm")
     assert first.returncode == 0 and "training, since there is no answer_en_quick" in first.stdout
-    again = ask("Does renters insurance cover theft?")
+    assert "only 33% of the question's words are known" in first.stdout
+    again = ask("insurance qwertyuiop zxcvbnm")
     assert "weights: " in again.stdout and "training" not in again.stdout
 
     def answers(finished):
-        return finished.stdout.split("? Does")[1].split("QUICK")[0]
+        return finished.stdout.split("? insurance")[1].split("QUICK")[0]
 
     assert answers(again) == answers(first)
     unknown = ask("qwertyuiop zxcvbnm")
     assert unknown.returncode == 2 and "no word of the question" in unknown.stderr
-    half = ask("insurance qwertyuiop zxcvbnm")
-    assert "only 33% of the question's words are known" in half.stdout
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The reader's smoke test: every script, from an empty directory, offline, --quick.
 
 It runs, its results parse, its figures show something, and the repository is as it was. Articles'
-scripts and tools start as a reader starts them; experiments, in a fork that has Keras loaded.
+scripts start as a reader starts them; tools and experiments, in a fork that has Keras loaded.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ from PIL import Image
 from conftest import SCRIPTS, run_forked, run_script
 from docs.pages import ROOT
 
+ARTICLES = {"train.py", "run.py", "train_valid_test.py"}
 IGNORED = {".git", ".venv", "outputs", "site", ".cache", "__pycache__"}
 IGNORED |= {".pytest_cache", ".ruff_cache", ".hypothesis"}
 
@@ -37,7 +38,7 @@ def test_quick_run(script, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "out"
-    start = run_forked if script.parent.name == "experiments" else run_script
+    start = run_script if script.name in ARTICLES else run_forked
     finished = start(script, "--quick", "--out-dir", out, cwd=empty)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "QUICK RUN, not results" in finished.stdout
