@@ -229,8 +229,8 @@ def report(spent: dict) -> None:
     )
 
 
-def main(args):
-    complete(args)
+def count(args) -> tuple:
+    """(words, their counts, pairs that met, what is recorded of them)."""
     started = time.process_time()
     words, counts, pairs, documents = load_corpus(
         args.corpus,
@@ -242,28 +242,37 @@ def main(args):
         data_dir=args.data_dir,
         limit=QUICK_DOCUMENTS if args.quick else None,
     )
-    counting = time.process_time() - started
-    metrics = {
+    sizes = {
         "documents": documents,
         "tokens": int(counts.sum()),
         "vocabulary": len(words),
         "pairs": int(pairs.nnz),
     }
-    print(", ".join(f"{number:,} {name}" for name, number in metrics.items()), flush=True)
-    fitted = fit(pairs, counts, args, report=report, keep_interrupted=True)
-    history = fitted["history"]
+    print(", ".join(f"{number:,} {name}" for name, number in sizes.items()), flush=True)
+    return words, counts, pairs, sizes | {"counting_cpu_s": time.process_time() - started}
+
+
+def save(args, words: list, counts: np.ndarray, fitted: dict) -> None:
+    """Leave the vectors and the settings that made them in --out-dir, and where --export says."""
     config = {key: value for key, value in vars(args).items() if key not in ("out_dir", "data_dir")}
-    config |= {"truncate": not args.no_truncate, "sweeps_done": len(history)}
+    config |= {"truncate": not args.no_truncate, "sweeps_done": len(fitted["history"])}
     save_vectors(args.out_dir / "vectors.npz", words, fitted["vectors"], counts, config)
     if args.export:
         export_word2vec(args.export, words, fitted["vectors"])
+
+
+def main(args):
+    complete(args)
+    words, counts, pairs, metrics = count(args)
+    fitted = fit(pairs, counts, args, report=report, keep_interrupted=True)
+    save(args, words, counts, fitted)
+    history = fitted["history"]
     if fitted["interrupted"]:
         print(f"saved the vectors of sweep {len(history)}")
         raise KeyboardInterrupt
     metrics |= {
         "loss": history[-1]["loss"],
         "unseen": history[-1]["unseen"],
-        "counting_cpu_s": counting,
         "training_cpu_s": history[-1]["cpu_s"],
         "training_wall_s": history[-1]["wall_s"],
         "history": history,
