@@ -13,6 +13,9 @@ import pytest
 
 from docs.pages import ROOT, folders
 
+for setting in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy is imported:
+    os.environ.setdefault(setting, "1")  # three processes keep two cores busy without threads
+
 FOLDERS = folders()
 OFFLINE = {"KEXUE_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
 
