@@ -17,6 +17,7 @@ import os
 
 import numpy as np
 import scipy
+from threadpoolctl import threadpool_limits
 
 FIT_ROWS = 20_000  # rows a side that one D is fitted on: more do not move a linear D
 TEST_ROWS = 4_000  # rows a side of the permutation test
@@ -25,6 +26,7 @@ GUESSING = np.log(2)  # the loss of D = 1/2
 
 
 # ---------------------------------------------------------------- the discriminator
+@threadpool_limits.wrap(limits=1)  # small products: threads only get in the way
 def fit_logistic(x, is_test, random: np.random.Generator, may_be_constant: bool = True):
     """The logistic D: C grows for as long as the loss on a held-out fifth of the rows falls.
 

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
@@ -236,6 +237,7 @@ def plot_text(triples: dict):
     return figure
 
 
+@threadpool_limits.wrap(limits=1)  # small matrices: threads only get in the way
 def main(args):
     metrics = constructed(np.random.default_rng(args.seed)) | solve_equation()
     documents = default_documents(args.data_dir, args.quick)
