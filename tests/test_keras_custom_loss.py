@@ -726,6 +726,14 @@ def test_recorded_runs_learned():
     # the recorded weights are those of the default run
     for key in ("top1", "mrr", "drawn_top1"):
         assert runs["against_bm25"]["both"][key] == pytest.approx(triplets[f"hard_terms_{key}"])
+    patient = runs["wrong_answers"]
+    assert patient["seeds"] >= 3
+    told = [row for rows in patient["validation"].values() for row in rows]
+    assert all(row["stopped"] for row in told), "each trained until it got no better"
+    for pair in ("random_over_post", "hard_over_random"):
+        assert min(low for _, low, _ in patient["lead"][pair].values()) > 0
+    lead = patient["lead"]["hard_terms_over_bm25"]
+    assert lead["top1"][1] < 0 < lead["mrr"][1] and lead["drawn_top1"][1] > 0  # level, ahead, ahead
     assert runs["idioms"]["largest_difference"] < 1e-6
     assert abs(runs["train"]["mixed_p_true"] - runs["train"]["best_p"]) < 0.02
     assert runs["train"]["triplet_top1"] > 4 * runs["train"]["chance_top1"]
