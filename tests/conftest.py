@@ -91,8 +91,8 @@ def run_forked(script, *flags, cwd=None, timeout=300) -> subprocess.CompletedPro
 
 
 def pytest_collection_modifyitems(items):
-    """Long tests first, lest one process ends with a long one while the others wait for it."""
-    items.sort(key=lambda item: "slow" not in item.keywords and "test_smoke" not in item.nodeid)
+    """The longest file first, lest one process ends with it while the others wait."""
+    items.sort(key=lambda item: "test_smoke" not in item.nodeid)
 
 
 @pytest.fixture
