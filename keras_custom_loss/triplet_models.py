@@ -54,7 +54,8 @@ def compiled(inputs: list, loss) -> keras.Model:
     optimizer = keras.optimizers.Adam(3e-3)
     metric = keras.metrics.MeanMetricWrapper(active_fraction, name="active_fraction")
     model.compile(optimizer, loss=pass_through, metrics=[metric])
-    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
+    # Keras traces its first step twice if variables of the optimizer or a metric are made in it
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -123,7 +123,8 @@ def small_network(features, labels, train: slice, test: slice, epochs: int, seed
         jit_compile=False,
         steps_per_execution=1 if one_by_one else batches,  # an epoch a call
     )
-    model.optimizer.build(model.trainable_variables)  # else Keras traces its first step twice
+    # Keras traces its first step twice if variables of the optimizer or a metric are made in it
+    model.optimizer.build(model.trainable_variables)
     model.fit(features[train], labels[train], batch_size=128, epochs=epochs, verbose=0)
     scores = model.evaluate(features[test], labels[test], batch_size=1024, verbose=0)
     return float(scores[1])
